@@ -1,0 +1,151 @@
+"""Cancel, kill, pause, resume, purge: one invocation directly, anything else as a batch.
+
+Before a batch a person is asked, with the number that it would be; a program has to say --yes. One id never
+asks: whoever has its id has looked at it.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from coordinator.cli import output, selection, session, watching
+from coordinator.cli.flags import BatchFlags, FilterFlags
+from coordinator.cli.session import Exit
+
+if TYPE_CHECKING:
+    from coordinator.client import Batch, BatchRequest, Client, Filter, Progress
+
+_DONE: Final = {
+    "cancel": "cancelled",
+    "kill": "killed",
+    "pause": "paused",
+    "resume": "resumed",
+    "purge": "purged",
+}
+
+
+def act(
+    action: str,
+    queries: list[str] | None,
+    filters: FilterFlags,
+    flags: BatchFlags,
+    *,
+    url: str | None,
+    deployment: str | None = None,
+) -> None:
+    """Do it to what is meant, and end the command with the exit code that says how it went."""
+    with session.failures():
+        filter = selection.filter_of(queries or [], filters)
+        selection.check_not_empty(filter)
+    id = selection.one_id(filter)
+    if id is not None and selection.only_ids(filter) and flags.plain:
+        _act_on_one(action, id, url, deployment)
+        return
+    request = _request(action, filter, flags, deployment)
+    if id is None and not flags.dry_run and not flags.yes:
+        _ask(request, url)
+    _submit(request, flags.wait, url)
+
+
+def _act_on_one(action: str, id: str, url: str | None, deployment: str | None) -> None:
+    acted = session.run(url, lambda client: client.act(id, action, deployment=deployment))
+    if output.for_people():
+        output.say(f"{id} {_DONE[action]}" if acted.done else f"{id} asked to {action}")
+    else:
+        output.say(output.json_text(acted))
+
+
+def _request(action: str, filter: "Filter", flags: BatchFlags, deployment: str | None) -> "BatchRequest":
+    from coordinator.client import BatchRequest
+
+    return BatchRequest(
+        action=action,
+        filter=filter,
+        reason=flags.reason,
+        request_id=flags.request_id,
+        expect=flags.expect,
+        max=flags.max,
+        rate=flags.rate,
+        dry_run=flags.dry_run,
+        deployment=deployment,
+    )
+
+
+# -- the question --------------------------------------------------------------------------------------------
+
+
+def _ask(request: "BatchRequest", url: str | None) -> None:
+    """Return when a person agrees; end the command otherwise."""
+    if not sys.stdin.isatty():
+        session.fail("a batch needs --yes where nobody can be asked; --dry-run says how many it would be", Exit.USAGE)
+    would = _counted(request, url)
+    if would.state != "completed":
+        watching.conclude(would)
+    if would.matched == 0:
+        (output.say if output.for_people() else _on_stderr)("no invocation matches; nothing was done")
+        raise typer.Exit(Exit.DONE)
+    _on_stderr(_question(request, would), newline=False)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        session.fail("declined; nothing was done", Exit.REFUSED)
+
+
+def _counted(request: "BatchRequest", url: str | None) -> "Progress":
+    """The same as a dry run without a guard, so that the number comes even where the guard would refuse."""
+    import msgspec
+
+    dry = msgspec.structs.replace(request, request_id=None, dry_run=True, expect=None, max=None, rate=None)
+
+    async def count(client: "Client") -> "Progress":
+        batch = await client.submit(dry)
+        shown = watching.Bar("counting") if output.for_people() else watching.Silence()
+        try:
+            async for progress in batch.progress():
+                shown.show(progress)
+        finally:
+            shown.close()
+        return batch.latest
+
+    return session.run(url, count)
+
+
+def _question(request: "BatchRequest", would: "Progress") -> str:
+    number = would.applied
+    others = would.matched - number
+    of = f" (and leave {others:,} others that match as they are)" if others else ""
+    what = f"{number:,} invocation{'' if number == 1 else 's'}"
+    return f"{request.action.capitalize()} {what}{of}: {selection.in_words(request.filter)}? [y/N] "
+
+
+def _on_stderr(text: str, newline: bool = True) -> None:
+    typer.echo(text, err=True, nl=newline)
+
+
+# -- the batch -----------------------------------------------------------------------------------------------
+
+
+def _submit(request: "BatchRequest", wait: bool, url: str | None) -> None:
+    import asyncio
+
+    from coordinator.client.requests import named
+
+    request = named(request)
+
+    async def submit(client: "Client") -> "Batch":
+        try:
+            batch = await client.submit(request)
+        except asyncio.CancelledError:
+            id = request.request_id
+            _on_stderr(f"Interrupted; batch {id} may be in force. See whether it is with: coordinator batches get {id}")
+            raise
+        if wait:
+            await watching.follow(batch, watching.display(request.action))
+        return batch
+
+    progress = session.run(url, submit).latest
+    if wait:
+        watching.conclude(progress)
+    elif output.for_people():
+        output.say(f"{progress.id} is under way; watch it with: coordinator batches watch {progress.id}")
+    else:
+        output.say(output.json_text(progress))

@@ -1,0 +1,100 @@
+"""Settings: a flag, then an environment variable, then a TOML file, then the default.
+
+Typer resolves the first two; what is left open is looked up here. The token has no flag, because flags can be
+read by everybody on the machine.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from coordinator.model.errors import CallerError
+
+FILE_DEFAULT: Final = "coordinator.toml"
+DATA_DEFAULT: Final = Path("coordinator-data")
+LISTEN_DEFAULT: Final = "127.0.0.1:9070"
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", metavar="URL", envvar="COORDINATOR_URL", help="Where the server is.  [default: http://127.0.0.1:9070]"
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", envvar="COORDINATOR_DATA", help=f"Data directory.  [default: {DATA_DEFAULT}]"
+    ),
+]
+Listen = Annotated[
+    str | None,
+    typer.Option(
+        "--listen", metavar="ADDRESS", envvar="COORDINATOR_LISTEN", help=f"HOST:PORT.  [default: {LISTEN_DEFAULT}]"
+    ),
+]
+Partitions = Annotated[
+    int | None,
+    typer.Option(
+        "--partitions", metavar="N", envvar="COORDINATOR_PARTITIONS", min=1, help="How many new data is made with."
+    ),
+]
+
+
+class File:
+    """What the TOML file says. Raises CallerError when it cannot be read or has a setting that is none."""
+
+    def __init__(self, path: Path) -> None:
+        import msgspec
+
+        class Settings(msgspec.Struct, forbid_unknown_fields=True):
+            url: str | None = None
+            token: str | None = None
+            data: str | None = None
+            listen: str | None = None
+            partitions: int | None = None
+
+        try:
+            said = msgspec.toml.decode(path.read_bytes(), type=Settings)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            known = ", ".join(Settings.__struct_fields__)
+            raise CallerError(f"{path} cannot be read as settings ({error}); it may have {known}") from None
+        self.url, self.token, self.listen, self.partitions = said.url, said.token, said.listen, said.partitions
+        # What a file says of paths holds wherever the command is run.
+        self.data = None if said.data is None else path.parent / said.data
+
+
+@functools.cache
+def file() -> File | None:
+    """The settings file, None when there is none."""
+    named = os.environ.get("COORDINATOR_CONFIG")
+    if named:
+        return File(Path(named))
+    return File(Path(FILE_DEFAULT)) if Path(FILE_DEFAULT).exists() else None
+
+
+def url(given: str | None) -> str | None:
+    """Where the server is; None leaves it to the client's default."""
+    return given or (said.url if (said := file()) else None)
+
+
+def token() -> str | None:
+    """What to show the server, if anything."""
+    return os.environ.get("COORDINATOR_TOKEN") or (said.token if (said := file()) else None)
+
+
+def data(given: Path | None) -> Path:
+    """The data directory."""
+    return given or (said.data if (said := file()) else None) or DATA_DEFAULT
+
+
+def listen(given: str | None) -> str:
+    """Where to serve."""
+    return given or (said.listen if (said := file()) else None) or LISTEN_DEFAULT
+
+
+def partitions(given: int | None) -> int | None:
+    """How many partitions new data gets; None leaves it to the server."""
+    return given if given is not None else (said.partitions if (said := file()) else None)

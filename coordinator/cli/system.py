@@ -1,0 +1,86 @@
+"""The server itself: see it at work, run it, look at its partitions, check its data."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordinator.cli import output, session, settings
+from coordinator.cli.output import Format, Output
+from coordinator.cli.session import Exit
+
+if TYPE_CHECKING:
+    from coordinator.runtime.check import PartitionCheck
+
+
+def demo(
+    seed: Annotated[int, typer.Option(metavar="N", help="Of all that is random in it.")] = 1,
+    invocations: Annotated[int, typer.Option(metavar="N", min=1_000, help="How many at least.")] = 100_000,
+) -> None:
+    """Show the main job on real data, from nothing, in under a minute.
+
+    Starts a server in a temporary folder, imports a hundred thousand invocations, kills half of them with one
+    command while live ones flow, and counts by hand whether all that is promised holds. Fails if it does not.
+    """
+    from coordinator.demo.run import demo as run
+
+    with session.failures():
+        if not run(seed=seed, invocations=invocations):
+            raise typer.Exit(Exit.FAILED)
+
+
+def serve(data: settings.Data = None, partitions: settings.Partitions = None, listen: settings.Listen = None) -> None:
+    """Run the server until Ctrl-C or SIGTERM.
+
+    Everything that was acknowledged is there at the next start, however it ends.
+    """
+    from coordinator.http.serve import Settings
+    from coordinator.http.serve import serve as run
+    from coordinator.logs.port import LogLockedError
+
+    with session.failures():
+        try:
+            run(Settings(settings.data(data), settings.partitions(partitions), settings.listen(listen)))
+        except LogLockedError as error:
+            session.fail(str(error), Exit.CONFLICT)
+
+
+def partitions(output_format: Output = None, url: settings.Url = None) -> None:
+    """Show the partitions.
+
+    Positions, owners, lag, and the batches in force with their cursors.
+    """
+    found = session.run(url, lambda client: client.partitions())
+    format = output.chosen(output_format)
+    if format is Format.TABLE:
+        from coordinator.cli.tables import show_partitions
+
+        show_partitions(found)
+        return
+    writer = output.JsonArray() if format is Format.JSON else output.JsonLines()
+    writer.write(found)
+    writer.close(len(found))
+
+
+def check(data: settings.Data = None) -> None:
+    """Replay the log and compare it with the stores.
+
+    Works beside a live server, at what it has applied, and without one.
+    """
+    from coordinator.runtime.check import check as check_partitions
+
+    equal = True
+    with session.failures():
+        for found in check_partitions(settings.data(data)):
+            equal = equal and not found.differences
+            _report(found)
+    if not equal:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _report(found: "PartitionCheck") -> None:
+    if not output.for_people():
+        output.say(output.json_text(found._asdict()))
+    elif not found.differences:
+        output.say(f"partition {found.partition}: {found.rows:,} facts equal at position {found.position}")
+    for difference in found.differences:
+        typer.echo(f"partition {found.partition} at position {found.position}: {difference}", err=True)

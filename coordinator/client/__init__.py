@@ -1,0 +1,49 @@
+"""The Python client: submit batches, follow their progress, act on invocations, over HTTP.
+
+`Client` is the way in; requests are built by `kill(Filter(...))` and its like. May import `coordinator.model`
+and nothing else of the project; may be imported from the command line and by users.
+"""
+
+from coordinator.client.batch import Batch
+from coordinator.client.client import Client
+from coordinator.client.errors import RejectedError, ServerError, UnauthorizedError, UnreachableError
+from coordinator.client.requests import BatchRequest, Filter, cancel, count, kill, pause, purge, resume
+from coordinator.client.views import (
+    Acted,
+    ImportFault,
+    ImportReport,
+    Invocation,
+    PartitionInfo,
+    PartitionProgress,
+    PendingBatch,
+    Progress,
+)
+from coordinator.model.errors import ConflictError, CoordinatorError, NotFoundError
+
+__all__ = [
+    "Acted",
+    "Batch",
+    "BatchRequest",
+    "Client",
+    "ConflictError",
+    "CoordinatorError",
+    "Filter",
+    "ImportFault",
+    "ImportReport",
+    "Invocation",
+    "NotFoundError",
+    "PartitionInfo",
+    "PartitionProgress",
+    "PendingBatch",
+    "Progress",
+    "RejectedError",
+    "ServerError",
+    "UnauthorizedError",
+    "UnreachableError",
+    "cancel",
+    "count",
+    "kill",
+    "pause",
+    "purge",
+    "resume",
+]

@@ -1,0 +1,192 @@
+"""The client of a server: one object, one connection pool."""
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+
+from coordinator.client.batch import Batch
+from coordinator.client.requests import BatchRequest, Filter, named
+from coordinator.client.transport import Transport, decoded
+from coordinator.client.views import Acted, ImportReport, Invocation, PartitionInfo, Progress
+from coordinator.model.errors import CallerError
+from coordinator.model.filters import target_parts
+
+URL_DEFAULT: Final = "http://127.0.0.1:9070"
+PATIENCE_S: Final = 30.0
+PAGE: Final = 1_000
+"""Invocations asked for at a time."""
+_ENDLESS: Final = httpx.Timeout(None, connect=5.0)
+
+
+class Client:
+    """Talks to a server. Use it in `async with`; one client may be used by many tasks.
+
+    Errors are those of `coordinator.client`: NotFoundError, ConflictError, RejectedError, UnauthorizedError,
+    UnreachableError and ServerError, all of them CoordinatorError, each one sentence.
+    """
+
+    def __init__(self, url: str | None = None, *, token: str | None = None, patience_s: float = PATIENCE_S) -> None:
+        """`url` and `token` come from COORDINATOR_URL and COORDINATOR_TOKEN where they are left out.
+
+        `patience_s`: how long to go on trying while a server that was there is away.
+        """
+        url = url or os.environ.get("COORDINATOR_URL") or URL_DEFAULT
+        token = token or os.environ.get("COORDINATOR_TOKEN") or None
+        self._transport = Transport(url, token, patience_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    # -- batches ---------------------------------------------------------------------------------------------
+
+    async def submit(self, request: BatchRequest) -> Batch:
+        """Submit a batch; it is in force once this returns, and worked off from then on.
+
+        With a `request_id`, submitting again gives the same batch. Without one it gets one here, so that a
+        connection that breaks is no reason to have it twice.
+        """
+        response = await self._transport.call("POST", "/batches", body=named(request).to_json(), repeatable=True)
+        return Batch(self._transport, decoded(response, Progress))
+
+    async def batch(self, id: str) -> Batch:
+        """A batch that was submitted before."""
+        batch = Batch(self._transport, Progress(id=id))
+        await batch.refresh()
+        return batch
+
+    async def batches(self) -> list[Progress]:
+        """All batches that the server remembers, newest first."""
+        return decoded(await self._transport.call("GET", "/batches", repeatable=True), list[Progress])
+
+    # -- invocations -----------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        target: str,
+        input: Any = None,
+        *,
+        delay: str | timedelta | None = None,
+        idempotency_key: str | None = None,
+    ) -> Acted:
+        """Start an invocation of `Service/handler` or `Object/key/handler`; `input` is sent as JSON.
+
+        With an idempotency key a repeated start is answered with the first one's id.
+        """
+        params = []
+        if delay is not None:
+            text = f"{delay // timedelta(microseconds=1)}us" if isinstance(delay, timedelta) else delay
+            params.append(("delay", text))
+        headers = {}
+        if idempotency_key is not None:
+            if not idempotency_key.isascii():
+                raise CallerError("an idempotency key is sent as a header: ASCII only", field="idempotency_key")
+            headers["Idempotency-Key"] = idempotency_key
+        response = await self._transport.call(
+            "POST",
+            f"/services/{_start_path(target)}/send",
+            params=params,
+            headers=headers,
+            body=input,
+            repeatable=idempotency_key is not None,
+        )
+        return _acted(response)
+
+    async def invocation(self, id: str) -> Invocation:
+        """One invocation, as it is now."""
+        return decoded(await self._transport.call("GET", _path(id), repeatable=True), Invocation)
+
+    async def invocations(self, filter: Filter | None = None, *, limit: int | None = None) -> AsyncIterator[Invocation]:
+        """What matches, newest first, then by id; without a filter, all of them."""
+        async for page in self.invocation_pages(filter, limit=limit):
+            for invocation in page:
+                yield invocation
+
+    async def invocation_pages(
+        self, filter: Filter | None = None, *, limit: int | None = None
+    ) -> AsyncIterator[list[Invocation]]:
+        """The same, as many at a time as the server gives."""
+        asked = [] if filter is None else filter.to_query()
+        cursor: list[tuple[str, str]] = []
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            params = [*asked, ("limit", str(size)), *cursor]
+            response = await self._transport.call("GET", "/invocations", params=params, repeatable=True)
+            page = decoded(response, list[Invocation])
+            if page:
+                yield page
+            after = httpx.URL(response.links.get("next", {}).get("url", "")).params.get("cursor")
+            if after is None:
+                return
+            cursor = [("cursor", after)]
+            left = None if left is None else left - len(page)
+
+    async def act(self, id: str, action: str, *, deployment: str | None = None) -> Acted:
+        """`cancel`, `kill`, `pause`, `resume` or `purge` one invocation.
+
+        Raises NotFoundError when it is not there, ConflictError when its status does not allow it.
+        """
+        params = [] if deployment is None else [("deployment", deployment)]
+        # Not repeated when the connection breaks: a second purge would say that there is nothing to purge.
+        return _acted(await self._transport.call("PATCH", f"{_path(id)}/{quote(action, safe='')}", params=params))
+
+    # -- the rest --------------------------------------------------------------------------------------------
+
+    async def import_rows(self, lines: Iterable[bytes] | AsyncIterable[bytes]) -> ImportReport:
+        """Import lines of JSON in Restate's sys_invocation columns, each ending in a newline.
+
+        They are sent as they come and never held all at once. Answers when all are applied.
+        """
+        response = await self._transport.call(
+            "POST",
+            "/import",
+            headers={"Content-Type": "application/x-ndjson"},
+            content=_async(lines),
+            limits=_ENDLESS,
+        )
+        return decoded(response, ImportReport)
+
+    async def partitions(self) -> list[PartitionInfo]:
+        """How the partitions stand."""
+        return decoded(await self._transport.call("GET", "/partitions", repeatable=True), list[PartitionInfo])
+
+
+def _path(id: str) -> str:
+    return f"/invocations/{quote(id, safe='')}"
+
+
+def _start_path(target: str) -> str:
+    service, second, handler = target_parts(target)
+    if second is None:
+        raise CallerError(f"{target!r} names no handler; write Service/handler or Object/key/handler", field="target")
+    parts = (service, second) if handler is None else (service, second, handler)
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def _acted(response: httpx.Response) -> Acted:
+    answer = decoded(response, Acted)
+    answer.done = response.status_code != httpx.codes.ACCEPTED
+    return answer
+
+
+async def _async(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line

@@ -1,0 +1,113 @@
+"""What the command did, counted by scanning the log and the stores.
+
+Nothing here believes a counter of the system. Which invocations were in scope comes from the records in front of the
+command, twice: from the beginning of the log, and from a scan of the stores just before it with the records since.
+What became of them stands in the stores; whether one was started afterwards, on `deliveries`. What the process beside
+it has noted of its sends is held against both.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from coordinator.demo.evidence import Order, Part, records
+from coordinator.demo.traffic import GREETER, Sent
+from coordinator.logs.port import Stream
+from coordinator.logs.reader import LogReader
+from coordinator.model import messages
+from coordinator.model.filters import EMPTY, Filter
+from coordinator.model.invocation import outcome_name, status_name
+from coordinator.runtime.layout import DataDirectory
+from coordinator.stores.reader import StoreReader
+
+
+@dataclass
+class Findings:
+    """What was found; all counts are over all partitions."""
+
+    matched: int = 0
+    by_status: Counter[str] = field(default_factory=Counter)
+    """From the scan of the stores before the command and what came in between."""
+    live_matched: int = 0
+    """Those of them that had come as live commands."""
+    survivors: int = 0
+    started: int = 0
+    deliveries: int = 0
+    """All there are, before and after."""
+    touched: int = 0
+    """Not in scope, and killed or stamped by the batch all the same."""
+    live_lost: int = 0
+    """Acknowledged before the command and not in front of it, or certainly in scope and not found to be."""
+    sent_after: int = 0
+    """Acknowledged sends that left after the command's answer."""
+    not_understood: int = 0
+    filter_as_given: bool = True
+
+
+def audit(data: DataDirectory, log: LogReader, parts: Sequence[Part], order: Order, sent: Sequence[Sent]) -> Findings:
+    """Everything at once; the system must have come to rest."""
+    findings = Findings()
+    for number, part in enumerate(parts):
+        _scope(findings, part, order)
+        _rows(findings, data, number, part)
+        _deliveries(findings, log, number, part)
+    _live(findings, parts, order, sent)
+    return findings
+
+
+def _scope(findings: Findings, part: Part, order: Order) -> None:
+    """How much the command meant, and whether it stands on the log as it was given."""
+    meant = Filter(service=order.service, status=order.statuses, created_before=part.cutoff)
+    in_time = order.submitted_at - order.age_us <= part.cutoff <= order.answered_at - order.age_us
+    findings.filter_as_given &= part.command.filter == meant and in_time and part.command.action == "kill"
+    findings.matched += len(part.scope)
+    findings.by_status += Counter(part.scope_by_scan.values())
+    findings.live_matched += len(part.scope.keys() & part.ledger.invoked)
+    findings.not_understood += part.ledger.not_understood
+
+
+def _rows(findings: Findings, data: DataDirectory, number: int, part: Part) -> None:
+    """What has become of every row."""
+    killed = 0
+    reader = StoreReader(data.store(number))
+    try:
+        for row in reader.rows(EMPTY, after=None, limit=None):
+            ended = status_name(row) == "completed" and outcome_name(row) == "killed"
+            if row.id in part.scope:
+                killed += ended
+            elif ended or row.batch == part.position:
+                findings.touched += 1
+    finally:
+        reader.close()
+    findings.survivors += len(part.scope) - killed
+
+
+def _deliveries(findings: Findings, log: LogReader, number: int, part: Part) -> None:
+    """Whether a participant was given what the command had ended; before it, none of that had been started.
+
+    Nobody takes deliveries in the demo, and of those that nobody has taken a partition sends a bounded number. One
+    in scope that came due behind that bound waits for its turn and is found in the stores, alive.
+    """
+    for record in records(log, Stream.DELIVERIES, number):
+        delivery = messages.decode_delivery(record.value)
+        findings.deliveries += 1
+        findings.started += isinstance(delivery, messages.Start) and delivery.id in part.scope
+
+
+def _live(findings: Findings, parts: Sequence[Part], order: Order, sent: Sequence[Sent]) -> None:
+    known = {id for part in parts for id in part.ledger.status}
+    scope = {id for part in parts for id in part.scope}
+    last = max(part.appended_at for part in parts)
+    cutoff = order.submitted_at - order.age_us
+    for one in sent:
+        if not one.id or one.target != GREETER:
+            continue
+        if one.answered_at < order.submitted_at and one.id not in known:
+            findings.live_lost += 1
+        # Acknowledged so early and due so late, it is in scope in whatever order the rest was done.
+        certain = one.answered_at < cutoff and one.sent_at + one.delay_ms * 1_000 > last
+        if certain and one.id not in scope:
+            findings.live_lost += 1
+        if one.sent_at > order.answered_at:
+            findings.sent_after += 1
+            findings.touched += one.id in scope

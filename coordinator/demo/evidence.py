@@ -1,0 +1,95 @@
+"""What the log and the stores hold on a command: read once, judged in `audit` and counted in `cost`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from coordinator.demo.ledger import Ledger
+from coordinator.logs.port import Record, Stream
+from coordinator.logs.reader import LogReader
+from coordinator.model import messages
+from coordinator.model.errors import CorruptionError
+from coordinator.model.filters import EMPTY
+from coordinator.partition.state import State
+from coordinator.runtime.layout import DataDirectory
+from coordinator.stores.reader import StoreReader
+
+_CHUNK_RECORDS: Final = 5_000
+_CHUNK_BYTES: Final = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Order:
+    """The command as it was given, with times of this machine's clock in microseconds."""
+
+    request: str
+    service: str
+    statuses: tuple[str, ...]
+    age_us: int
+    submitted_at: int
+    """Before the HTTP request left."""
+    answered_at: int
+    """After its answer was there."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """One partition's store just before the command."""
+
+    position: int
+    ledger: Ledger
+
+
+def look_before(data: DataDirectory, partitions: int, service: str) -> list[Before]:
+    """Scan the stores, each at one moment."""
+    found = []
+    for number in range(partitions):
+        reader = StoreReader(data.store(number))
+        try:
+            with reader.snapshot():
+                stored = reader.state()
+                assert stored is not None, "the import is applied"
+                state = msgspec.msgpack.decode(stored, type=State)
+                rows = reader.rows(EMPTY, after=None, limit=None)
+                found.append(Before(state.position, Ledger.of_store(service, rows, state.tick)))
+        finally:
+            reader.close()
+    return found
+
+
+class Part:
+    """The log of one partition, taken apart at the command."""
+
+    def __init__(self, log: LogReader, number: int, order: Order, before: Before) -> None:
+        """`before` is carried on to the command, too. Raises CorruptionError when the command is not there."""
+        self.ledger = Ledger(order.service)
+        self.behind: list[tuple[int, messages.Command]] = []
+        """Append times and commands behind the batch's record."""
+        command: messages.Batch | None = None
+        for record in records(log, Stream.COMMANDS, number):
+            if command is not None:
+                self.behind.append((record.appended_at, messages.decode_command(record.value)))
+                continue
+            read = self.ledger.apply(record)
+            if isinstance(read, messages.Batch) and read.request == order.request:
+                command, self.position, self.appended_at = read, record.position, record.appended_at
+            elif record.position > before.position:
+                before.ledger.apply(record)
+        if command is None or command.filter.created_before is None:
+            raise CorruptionError(f"the log of partition {number} does not have batch {order.request} as it was given")
+        self.command = command
+        self.cutoff = command.filter.created_before
+        self.scope = self.ledger.matching(order.statuses, self.cutoff)
+        """In scope, worked out from the beginning of the log."""
+        self.scope_by_scan = before.ledger.matching(order.statuses, self.cutoff)
+        """The same from the scan of the store and the records since."""
+
+
+def records(log: LogReader, stream: Stream, partition: int) -> Iterator[Record]:
+    """A whole stream."""
+    position = log.bounds(stream, partition).first
+    while found := log.read(stream, partition, position, records_max=_CHUNK_RECORDS, bytes_max=_CHUNK_BYTES):
+        yield from found
+        position = found[-1].position + 1

@@ -1,0 +1,65 @@
+"""The query of a listing: which invocations, how many, from where on."""
+
+import re
+from typing import Any, Final, NamedTuple
+
+from coordinator.http.reading import AnyRequest, query, single
+from coordinator.model import filters, limits
+from coordinator.model.errors import CallerError
+from coordinator.model.filters import Filter
+from coordinator.model.times import parse_when
+
+TEXTS: Final = ("target", "service", "handler", "key", "deployment")
+TIMES: Final = ("created_before", "created_after", "modified_before", "modified_after")
+MANY: Final = ("status", "ids")
+PARAMETERS: Final = (*TEXTS, *MANY, *TIMES, "all", "limit", "cursor")
+
+# `+` means a space in a query string, and an offset typed into one by hand has a `+`.
+_OFFSET_BEHIND_SPACE: Final = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
+
+
+class Listing(NamedTuple):
+    """What is asked for."""
+
+    filter: Filter
+    limit: int | None
+    cursor: str | None
+
+
+def parse(request: AnyRequest, now_us: int) -> Listing:
+    """The listing that a query string asks for. Raises CallerError, naming the parameter."""
+    values = query(request, *PARAMETERS)
+    given: dict[str, Any] = {name: text for name in TEXTS if (text := single(values, name)) is not None}
+    given |= {name: when(text, name, now_us) for name in TIMES if (text := single(values, name)) is not None}
+    given |= {name: tuple(values[name]) for name in MANY if name in values}
+    filter = Filter(**given, all=_flag(single(values, "all"), "all"))
+    try:
+        filters.check(filter, may_be_empty=True)
+    except CallerError as error:
+        # Said of a batch's body, where the filter is a field.
+        name = (error.field or "").removeprefix("filter.")
+        raise CallerError(str(error).replace("filter.", ""), field=name) from None
+    return Listing(filter, _limit(single(values, "limit")), single(values, "cursor"))
+
+
+def when(text: str, field: str, now_us: int) -> int:
+    """A time or an age, microseconds. Raises CallerError, naming the field."""
+    try:
+        return parse_when(_OFFSET_BEHIND_SPACE.sub("+", text), now_us)
+    except CallerError as error:
+        raise CallerError(f"{field}: {error}", field=field) from None
+
+
+def _limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= limits.LIST_PAGE_MAX):
+        message = f"limit is a number from 1 to {limits.LIST_PAGE_MAX}; without one all are listed"
+        raise CallerError(message, field="limit")
+    return int(text)
+
+
+def _flag(text: str | None, field: str) -> bool:
+    if text not in (None, "true", "false"):
+        raise CallerError(f"{field} is true or false", field=field)
+    return text == "true"

@@ -1,0 +1,103 @@
+"""`coordinator serve`: the running system behind HTTP, until a signal ends it."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from coordinator.http.app import create_app
+from coordinator.model.errors import CallerError
+from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.logging import configure_logging
+from coordinator.runtime.serve import running
+
+_SHUTDOWN_S = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a server is started with."""
+
+    data: Path
+    partitions: int | None = None
+    """None takes the number that the data has, 4 for new data."""
+    listen: str = "127.0.0.1:9070"
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises CallerError when the settings cannot be meant so, LogLockedError when another server has the data.
+    """
+    configure_logging()
+    sockets = _bound(settings.listen)
+    try:
+        asyncio.run(_serve(settings, sockets))
+    finally:
+        for one in sockets:
+            one.close()
+
+
+async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
+    async with running(DataDirectory(settings.data), settings.partitions) as gateway:
+        config = uvicorn.Config(
+            create_app(gateway),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+        )
+        await _Server(config).serve(sockets)
+
+
+class _Server(uvicorn.Server):
+    """Ends at a signal and leaves it at that.
+
+    uvicorn raises the signal again once it has shut down, which ends the process before the system is closed.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals while the block runs; the second one of a kind is not waited with."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+def _bound(listen: str) -> list[socket.socket]:
+    """Sockets at the address, before anything else is begun. Raises CallerError when there can be none."""
+    host, port = _address(listen)
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            one = socket.socket(family, kind, protocol)
+            sockets.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(address)
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        message = f"--listen {listen} cannot be used ({error.strerror}); stop what listens there, or choose another"
+        raise CallerError(message, field="listen") from None
+    return sockets
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65_535:
+        raise CallerError(f"--listen {listen!r} is no address; write HOST:PORT, as 127.0.0.1:9070", field="listen")
+    return host.strip("[]"), int(port)

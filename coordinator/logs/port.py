@@ -1,0 +1,153 @@
+"""The port of the log: what every adapter does, in terms of streams, partitions and positions.
+
+A log is a set of streams, each a fixed number of partitions, each a sequence of records at dense positions
+from 0. All that is decided elsewhere rests on four promises, which the contract suite holds every adapter to:
+
+- an append that was acknowledged is durable, and whoever reads never sees what is not;
+- positions are handed out in the order of the appends of one caller, without gaps, and never again, not even
+  after everything was trimmed;
+- the append time never decreases within a partition, whatever the clock does: it is the only clock that the
+  machines know;
+- a read below what is retained is an error and never a silent jump.
+
+A failed append says nothing about its entries: they may turn up when the log is opened again. Who appends
+again must therefore carry something by which the receiver recognizes a repetition.
+
+Calls are synchronous and may block. Errors are of three kinds: the caller's (`ValueError`, `TrimmedError`,
+`RecordTooLargeError`, `PartitionsDifferError`), somebody else's hold on the log (`LogLockedError`,
+`LogGoneError`), and a log that cannot go on (`LogError`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from coordinator.model.limits import LOG_VALUE_BYTES_MAX
+
+# What one call may append; a run of the partition machine stays far below.
+SUBMIT_BYTES_MAX = 16 * 1024 * 1024
+SUBMIT_ENTRIES_MAX = 65_536
+
+
+class Stream(StrEnum):
+    REQUESTS = "requests"
+    COMMANDS = "commands"
+    PROGRESS = "progress"
+    DELIVERIES = "deliveries"
+    DEAD_LETTERS = "dead-letters"
+
+
+class Record(NamedTuple):
+    position: int
+    appended_at: int  # microseconds since the epoch, UTC; never decreasing within a partition
+    value: bytes
+
+
+class Entry(NamedTuple):
+    stream: Stream
+    partition: int
+    value: bytes
+
+
+class Bounds(NamedTuple):
+    first: int  # the first position that is retained; equal to `end` when nothing is
+    end: int  # the position that the next record gets
+
+
+class LogError(Exception):
+    """The log cannot do this, or can do nothing any more; the text says what to do about it."""
+
+
+class TrimmedError(LogError):
+    """What was asked for has been trimmed."""
+
+    def __init__(self, stream: Stream, partition: int, start: int, first: int) -> None:
+        super().__init__(f"position {start} of {stream}/{partition} was trimmed, {first} is the first left")
+        self.stream = stream
+        self.partition = partition
+        self.start = start
+        self.first = first
+
+
+class LogGoneError(LogError):
+    """The process that owns the log is gone, or this end of the connection to it was closed."""
+
+
+class LogLockedError(LogError):
+    """Another process owns the log."""
+
+
+class PartitionsDifferError(LogError):
+    """The log was created with other numbers of partitions."""
+
+
+class RecordTooLargeError(LogError):
+    """A record, or what one call wants to append, is over its limit. Nothing of the call was appended."""
+
+
+class Log(Protocol):
+    """One log. Every method may be called from any thread."""
+
+    @property
+    def identity(self) -> str:
+        """Names this log for good: a random id, stored in it when it was created."""
+
+    def partitions(self, stream: Stream) -> int: ...
+
+    def submit(self, entries: Sequence[Entry]) -> Future[list[int]]:
+        """Append the entries, all or none, in order; the future has their positions once they are durable.
+
+        Calls of one thread are appended in the order of the calls. Waits while too much is outstanding.
+        Raises ValueError, RecordTooLargeError or LogError; the future fails with LogError.
+        """
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        """`submit`, waited for."""
+
+    def read(self, stream: Stream, partition: int, start: int, *, records_max: int, bytes_max: int) -> list[Record]:
+        """The records from `start` on: at most so many, with values of at most so many bytes in all, but at
+        least one if there is one; none at the end. Raises TrimmedError when `start` is below the first retained.
+        """
+
+    def bounds(self, stream: Stream, partition: int) -> Bounds: ...
+
+    def trim(self, stream: Stream, partition: int, below: int) -> None:
+        """Let go of every record below this position, for good; beyond the end means all of them."""
+
+    def wait(self, stream: Stream, partition: int, position: int, timeout_s: float) -> bool:
+        """Block until there is a record at `position` (true) or the time is up (false).
+
+        Raises LogError when the log is closed meanwhile, LogGoneError when its owner went away.
+        """
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go of the log; a second time does nothing.
+
+        Not to be called by a future's callback, which runs on a thread that this waits for.
+        """
+
+
+def check_partition(counts: Mapping[Stream, int], stream: Stream, partition: int) -> None:
+    if not 0 <= partition < counts.get(stream, 0):
+        raise ValueError(f"the log has no partition {stream}/{partition}")
+
+
+def check_entries(counts: Mapping[Stream, int], entries: Sequence[Entry]) -> int:
+    """The bytes of the entries' values, once it is clear that the entries may be appended."""
+    if len(entries) > SUBMIT_ENTRIES_MAX:
+        raise RecordTooLargeError(f"{len(entries)} entries in one append, at most {SUBMIT_ENTRIES_MAX} go")
+    total = 0
+    for stream, partition, value in entries:
+        if not 0 <= partition < counts.get(stream, 0):
+            raise ValueError(f"the log has no partition {stream}/{partition}")
+        total += len(value)
+        if len(value) > LOG_VALUE_BYTES_MAX:
+            raise RecordTooLargeError(
+                f"a record of {len(value)} bytes for {stream}/{partition}, at most {LOG_VALUE_BYTES_MAX} go"
+            )
+    if total > SUBMIT_BYTES_MAX:
+        raise RecordTooLargeError(f"{total} bytes in one append, at most {SUBMIT_BYTES_MAX} go")
+    return total

@@ -1,0 +1,34 @@
+"""What a worker process tells the server process that started it.
+
+Frames as the log's sockets use them; both ends are of one start of one build, so nothing is versioned.
+"""
+
+from typing import Final
+
+import msgspec
+
+from coordinator.logs import frames
+from coordinator.partition.outputs import Answer
+
+
+class Applied(frames.Message, tag=1):
+    """A run was committed."""
+
+    partition: int
+    position: int
+    answers: list[Answer]
+
+
+class Standing(frames.Message, tag=2):
+    """How a partition's owner is doing; told once a second and when it stops."""
+
+    partition: int
+    took_over: bool
+    failure: str | None
+    records: int
+    ticks: int
+    longest_step_us: int
+
+
+Told = Applied | Standing
+TOLD: Final[msgspec.msgpack.Decoder[Told]] = msgspec.msgpack.Decoder(Told)

@@ -1,0 +1,387 @@
+"""What the surfaces call: commands that wait for their answer, queries, and requests.
+
+Lives in the event loop of the server process. It holds no state of its own that matters: what is waited for
+here is on the log, and what is shown is in the stores.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from coordinator.logs.port import Entry, Log, LogError, Stream
+from coordinator.model import ids, limits, messages
+from coordinator.model.errors import CallerError, ConflictError, NotFoundError
+from coordinator.model.filters import Filter
+from coordinator.model.invocation import ServiceType
+from coordinator.model.statuses import Action
+from coordinator.partition.outputs import Answer
+from coordinator.requests import lifecycle, submission
+from coordinator.requests.state import Request
+from coordinator.requests.view import BatchView, view
+from coordinator.runtime.answers import Answers
+from coordinator.runtime.channel import Applied, Told
+from coordinator.runtime.clock import wall_clock_us
+from coordinator.runtime.errors import BusyError, UnavailableError
+from coordinator.runtime.imports import ImportReport, import_rows
+from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.queries import PartitionQueries, listing
+from coordinator.runtime.requests import RequestsRole
+from coordinator.runtime.views import Cursor, InvocationView, PartitionView
+from coordinator.runtime.workers import WorkerPool
+
+ANSWER_TIMEOUT_S: Final = 30.0
+_CHUNK: Final = 500
+_WATCH_INTERVAL_S: Final = 0.25
+_REFRESH_S: Final = 2.0
+_SETTLE_GRACE_S: Final = 1.0
+
+
+class Gateway:
+    """The running system as one process sees it."""
+
+    def __init__(self, data: DataDirectory, log: Log, requests: RequestsRole) -> None:
+        self.partitions: Final = log.partitions(Stream.COMMANDS)
+        self._log = log
+        self._requests = requests
+        self._pool: WorkerPool | None = None
+        self._answers = [Answers() for _ in range(self.partitions)]
+        self._queries = [PartitionQueries(data.store(number)) for number in range(self.partitions)]
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed: dict[str, set[asyncio.Event]] = {}
+        self._resuming: asyncio.Task[None] | None = None
+        self._types: dict[str, ServiceType] = {}
+        """Of keyed services, once known."""
+
+    def start(self, pool: WorkerPool) -> None:
+        """Called in the event loop that everything else here is called in."""
+        self._loop = asyncio.get_running_loop()
+        self._pool = pool
+        self._requests.subscribe(self._request_changed)
+        pool.start()
+        self._resuming = asyncio.create_task(self._end_broken_imports())
+
+    async def _end_broken_imports(self) -> None:
+        """An import that was under way when the server was killed has left keys that nobody hands on."""
+        for number, queries in enumerate(self._queries):
+            state = await asyncio.to_thread(queries.state)
+            if state is None or not state.loose_keys:
+                continue
+            with contextlib.suppress(LogError):  # then the server is ending
+                self._log.submit([Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd()))])
+
+    def close(self) -> None:
+        """Close the queries' connections."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+        for queries in self._queries:
+            queries.close()
+
+    # -- from the other threads ------------------------------------------------------------------------------
+
+    def on_told(self, told: Told) -> None:
+        """A worker has said something; on a thread of the pool."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_told, told)
+
+    def _on_told(self, told: Told) -> None:
+        if isinstance(told, Applied):
+            self._answers[told.partition].told(told.position, told.answers)
+        elif told.failure is not None:
+            self._answers[told.partition].fail(UnavailableError(_stands_still(told.partition, told.failure)))
+
+    def _request_changed(self, request: str) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_watchers, request)
+
+    def _wake_watchers(self, request: str) -> None:
+        for event in self._changed.get(request, ()):
+            event.set()
+
+    # -- commands --------------------------------------------------------------------------------------------
+
+    async def send_all(self, commands: Sequence[tuple[int, messages.Command]]) -> list[Answer]:
+        """Append commands to their partitions and wait until all are applied; their answers, in order.
+
+        Raises UnavailableError when a partition has no owner; what was appended will still be applied.
+        """
+        for partition in {partition for partition, _ in commands}:
+            self._check_owned(partition)
+        entries = [Entry(Stream.COMMANDS, partition, messages.encode(command)) for partition, command in commands]
+        for entry in entries:
+            if len(entry.value) > limits.RECORD_BYTES_MAX:
+                raise CallerError(f"a record may have {limits.RECORD_BYTES_MAX} bytes; this one has {len(entry.value)}")
+        try:
+            positions = await asyncio.wrap_future(self._log.submit(entries))
+        except LogError as error:
+            raise UnavailableError(f"the log takes no appends now: {error}") from error
+        by_partition: dict[int, list[int]] = {}
+        for (partition, _), position in zip(commands, positions, strict=True):
+            by_partition.setdefault(partition, []).append(position)
+        found: dict[tuple[int, int], Answer] = {}
+        for partition, there in by_partition.items():
+            try:
+                for answer in await self._answers[partition].at(there, ANSWER_TIMEOUT_S):
+                    found[partition, answer.position] = answer
+            except TimeoutError:
+                raise UnavailableError(f"partition {partition} did not answer in {ANSWER_TIMEOUT_S:.0f} s") from None
+        return [found[partition, position] for (partition, _), position in zip(commands, positions, strict=True)]
+
+    async def send(self, partition: int, command: messages.Command) -> Answer:
+        """Append one command and wait for its answer."""
+        return (await self.send_all([(partition, command)]))[0]
+
+    def _check_owned(self, partition: int) -> None:
+        assert self._pool is not None
+        standing = self._pool.standings.get(partition)
+        if standing is None:
+            raise UnavailableError(f"partition {partition} has no owner yet; try again in a moment")
+        if standing.failure is not None:
+            raise UnavailableError(_stands_still(partition, standing.failure))
+
+    async def act(self, action: Action, id: str, *, deployment: str | None = None) -> Answer:
+        """An action on one invocation."""
+        partition = ids.partition_of(id, self.partitions)
+        return await self.send(partition, messages.Act(action=action, id=id, deployment=deployment))
+
+    async def start_invocation(
+        self,
+        service: str,
+        handler: str,
+        *,
+        key: str | None = None,
+        input: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        delay_us: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Answer:
+        """Create an invocation, at once or after a delay; a repeated idempotency key answers with the first."""
+        type = ServiceType.SERVICE if key is None else await self._type_of(service)
+        if key is not None:
+            partition_key = ids.key_partition_key(key)
+        elif idempotency_key is not None:
+            # All uses of an idempotency key must meet in one partition.
+            partition_key = ids.key_partition_key(f"{service}/{handler}/{idempotency_key}")
+        else:
+            partition_key = random.getrandbits(64)
+        id = ids.invocation_id(partition_key, secrets.randbits(128))
+        invoke = messages.Invoke(
+            id=id,
+            service=service,
+            handler=handler,
+            key=key,
+            type=int(type),
+            input=input,
+            headers=headers or {},
+            due_at=wall_clock_us() + delay_us if delay_us > 0 else None,
+            idempotency_key=idempotency_key,
+        )
+        answer = await self.send(ids.partition_of(id, self.partitions), invoke)
+        if answer.code == 400:
+            raise CallerError(answer.detail or "it was refused")
+        return answer._replace(code=202) if answer.id == id else answer
+
+    async def _type_of(self, service: str) -> ServiceType:
+        """A keyed service is a virtual object unless its invocations so far were of a workflow."""
+        known = self._types.get(service)
+        if known is None:
+            known = await asyncio.to_thread(self._stored_type, service)
+            if known is None:
+                return ServiceType.VIRTUAL_OBJECT
+            self._types[service] = known
+        return known
+
+    def _stored_type(self, service: str) -> ServiceType | None:
+        for queries in self._queries:
+            found = queries.service_type(service)
+            if found is not None and found is not ServiceType.SERVICE:
+                return found
+        return None
+
+    async def import_rows(self, lines: AsyncIterator[bytes]) -> ImportReport:
+        """Import lines of JSON in Restate's sys_invocation columns; answers when all are applied."""
+        return await import_rows(lines, self.partitions, self.send_all)
+
+    # -- queries ---------------------------------------------------------------------------------------------
+
+    async def invocation(self, id: str) -> InvocationView | None:
+        """One invocation, None when there is none of that id."""
+        queries = self._queries[ids.partition_of(id, self.partitions)]
+        return await asyncio.to_thread(queries.invocation, id)
+
+    async def invocations(
+        self, filter: Filter, *, limit: int | None, after: str | None
+    ) -> AsyncIterator[list[InvocationView]]:
+        """What matches, in chunks, newest first, then by id; behind a cursor if one is given."""
+        found = listing(self._queries, filter, None if after is None else Cursor.parse(after), limit)
+
+        def chunk() -> list[InvocationView]:
+            return [invocation for _, invocation in zip(range(_CHUNK), found, strict=False)]
+
+        while views := await asyncio.to_thread(chunk):
+            yield views
+
+    def cursor(self, last: InvocationView) -> str:
+        """The cursor of a listing that goes on behind this one."""
+        return Cursor.behind(last).text()
+
+    def partition_views(self) -> list[PartitionView]:
+        """How the partitions stand."""
+        return [self._partition_view(number) for number in range(self.partitions)]
+
+    def _partition_view(self, number: int) -> PartitionView:
+        assert self._pool is not None
+        queries, standing = self._queries[number], self._pool.standings.get(number)
+        state = queries.state()
+        end = self._log.bounds(Stream.COMMANDS, number).end
+        position = -1 if state is None else state.position
+        return PartitionView(
+            partition=number,
+            owner=self._pool.owner(number),
+            failure=None if standing is None else standing.failure,
+            position=position,
+            end=end,
+            lag=end - position - 1,
+            level=1 if state is None else state.level,
+            tick=0 if state is None else state.tick,
+            pending=queries.pending_views(),
+            works=0 if state is None else state.works,
+            held=0 if state is None else state.held,
+            backlog=0 if state is None else state.backlog,
+            records=0 if standing is None else standing.records,
+            longest_step_us=0 if standing is None else standing.longest_step_us,
+        )
+
+    def unready(self) -> list[str]:
+        """Why not all commands can be taken; empty when they can."""
+        assert self._pool is not None
+        reasons = []
+        for number in range(self.partitions):
+            standing = self._pool.standings.get(number)
+            if standing is None or not (standing.took_over or standing.failure):
+                reasons.append(f"partition {number} has no owner yet")
+            elif standing.failure is not None:
+                reasons.append(_stands_still(number, standing.failure))
+        if self._requests.failure is not None:
+            reasons.append(f"the coordinator stands still: {self._requests.failure}")
+        return reasons
+
+    # -- requests --------------------------------------------------------------------------------------------
+
+    async def submit(self, submit: messages.Submit) -> tuple[BatchView, bool]:
+        """Ask for a batch; its view, and whether it is new. Does not wait for its progress.
+
+        Raises CallerError when it cannot be meant so, ConflictError when its id has another body, BusyError
+        when too many are under way.
+        """
+        objection = submission.objection(submit)
+        if objection is not None:
+            raise CallerError(objection)
+        known = self._requests.get(submit.request)
+        if known is None or known.submission is None:
+            if self._requests.active_count >= limits.ACTIVE_REQUESTS_MAX:
+                raise BusyError(f"{limits.ACTIVE_REQUESTS_MAX} batches are under way; wait for one to end")
+            known = await self._append_request(submit.request, submit)
+            if known.submission is not None and known.submission == submit:
+                return view(known, wall_clock_us()), True
+        if known.submission is None or not submission.repeats(known.submission, submit):
+            raise ConflictError(f"batch {submit.request} was submitted with another body; use another request id")
+        return view(known, wall_clock_us()), False
+
+    async def control(
+        self, request: str, *, paused: bool | None = None, aborted: bool = False, rate: int | None = None
+    ) -> BatchView:
+        """Change a batch that runs. An abort is answered when every partition has acknowledged it.
+
+        Raises NotFoundError, ConflictError when the batch is over, and UnavailableError when an abort was not
+        acknowledged in time; it holds all the same, from wherever it arrives.
+        """
+        known = self._requests.get(request)
+        if known is None or known.submission is None:
+            raise NotFoundError(f"there is no batch {request}, or no longer")
+        before = view(known, wall_clock_us())
+        if aborted and before.state == lifecycle.State.ABORTED:
+            return before
+        if before.finished_at is not None:
+            raise ConflictError(f"batch {request} is {before.state}; nothing of it is left to change")
+        change = messages.RequestControl(request=request, paused=paused, aborted=aborted, rate=rate)
+        await self._append_request(request, change)
+        if aborted:
+            return await self._until_over(request)
+        if paused:
+            await self._until_paused(request)
+        after = self.batch(request)
+        assert after is not None
+        return after
+
+    async def _until_paused(self, request: str) -> None:
+        """Wait a little for all partitions to have acknowledged; a pause holds wherever it has arrived."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REFRESH_S):
+                async for seen in self.watch(request):
+                    if seen.state == lifecycle.State.PAUSED or seen.finished_at is not None:
+                        return
+
+    async def _until_over(self, request: str) -> BatchView:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                async for seen in self.watch(request):
+                    if seen.finished_at is not None:
+                        return seen
+        except TimeoutError:
+            pass
+        raise UnavailableError(f"not every partition has acknowledged the abort of {request}; watch it to its end")
+
+    async def _append_request(self, request: str, message: messages.Message) -> Request:
+        entry = Entry(Stream.REQUESTS, 0, messages.encode(message))
+        try:
+            [position] = await asyncio.wrap_future(self._log.submit([entry]))
+        except LogError as error:
+            raise UnavailableError(f"the log takes no appends now: {error}") from error
+        if not await asyncio.to_thread(self._requests.wait_applied, position, ANSWER_TIMEOUT_S):
+            raise UnavailableError("the coordinator did not take the request in time; ask for it again")
+        state = self._requests.get(request)
+        assert state is not None
+        return state
+
+    def batch(self, request: str) -> BatchView | None:
+        """One batch, None when there is none of that id."""
+        state = self._requests.get(request)
+        return None if state is None or state.submission is None else view(state, wall_clock_us())
+
+    def batches(self) -> list[BatchView]:
+        """All batches that are remembered, newest first."""
+        now = wall_clock_us()
+        return [view(state, now) for state in self._requests.list() if state.submission is not None]
+
+    async def watch(self, request: str) -> AsyncIterator[BatchView]:
+        """The batch now and after each change, a few times a second at most, until it is over and settled."""
+        changed = asyncio.Event()
+        self._changed.setdefault(request, set()).add(changed)
+        try:
+            while (seen := self.batch(request)) is not None:
+                changed.clear()
+                yield seen
+                if seen.finished_at is not None:
+                    if seen.settled:
+                        return
+                    async with asyncio.timeout(_SETTLE_GRACE_S):
+                        await changed.wait()
+                    continue
+                with contextlib.suppress(TimeoutError):  # silence is worth showing too
+                    async with asyncio.timeout(_REFRESH_S):
+                        await changed.wait()
+                await asyncio.sleep(_WATCH_INTERVAL_S)
+        except TimeoutError:
+            return  # over, and what was sent on its account is still under way
+        finally:
+            watchers = self._changed[request]
+            watchers.discard(changed)
+            if not watchers:
+                del self._changed[request]
+
+
+def _stands_still(partition: int, reason: str) -> str:
+    return f"partition {partition} stands still: {reason}"

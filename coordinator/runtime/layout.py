@@ -1,0 +1,72 @@
+"""The data directory: which file is what, and what it was made with.
+
+log.sqlite            the embedded log, all streams (owned by the server process)
+partition-N.sqlite    the store of partition N (owned by the worker that has the partition)
+requests.sqlite       the coordinator's states (owned by the server process)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from coordinator.logs.embedded import EmbeddedLog
+from coordinator.logs.port import PartitionsDifferError, Stream
+from coordinator.logs.reader import LogReader
+from coordinator.model import limits
+from coordinator.model.errors import CallerError
+
+PARTITIONS_DEFAULT: Final = 4
+
+
+@dataclass(frozen=True)
+class DataDirectory:
+    """The paths below one data directory."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """The embedded log."""
+        return self.path / "log.sqlite"
+
+    @property
+    def requests(self) -> Path:
+        """The coordinator's states."""
+        return self.path / "requests.sqlite"
+
+    def store(self, partition: int) -> Path:
+        """The store of a partition."""
+        return self.path / f"partition-{partition}.sqlite"
+
+    def open_log(self, partitions: int | None) -> EmbeddedLog:
+        """Open or create the log; None takes the number of partitions that it has.
+
+        Raises CallerError when the log has another number, LogLockedError when another process has it open.
+        """
+        if partitions is not None and not 1 <= partitions <= limits.PARTITIONS_MAX:
+            raise CallerError(f"--partitions must be 1 to {limits.PARTITIONS_MAX}", field="partitions")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
+            raise CallerError(text, field="data") from error
+        wanted = partitions if partitions is not None else self._partitions_there() or PARTITIONS_DEFAULT
+        counts = {Stream.COMMANDS: wanted, Stream.DELIVERIES: wanted}
+        try:
+            return EmbeddedLog.create_or_open(self.log, partitions=counts)
+        except PartitionsDifferError as error:
+            raise CallerError(
+                f"the data in {self.path} was made with another number of partitions than {wanted}; "
+                "leave --partitions out, or use another --data",
+                field="partitions",
+            ) from error
+
+    def _partitions_there(self) -> int:
+        """How many partitions the directory's log has, 0 when there is none yet."""
+        if not self.log.exists():
+            return 0
+        reader = LogReader(self.log)
+        try:
+            return reader.counts[Stream.COMMANDS]
+        finally:
+            reader.close()

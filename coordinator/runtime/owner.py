@@ -1,0 +1,259 @@
+"""The loop that owns one partition: bounded run → apply → one commit → publish → tick.
+
+`PartitionOwner.run` is the whole of it. Everything it does after the commit may be lost in a crash and is
+done again: publishing starts over at the lowest unacknowledged number, a tick that was not applied is
+appended again or is a no-op, and who waits for an answer that was lost is told so.
+
+It ends when it is stopped, and loudly on corruption, which a person must look at. After a transient fault
+it takes over anew from what the store and the log hold, with backoff.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+import xxhash
+
+from coordinator.logs.port import Bounds, Entry, Log, LogError, LogGoneError, Record, Stream, TrimmedError
+from coordinator.model import limits, messages
+from coordinator.model.errors import CorruptionError, TransientError
+from coordinator.partition import ticks
+from coordinator.partition.machine import Machine
+from coordinator.partition.outputs import Answer
+from coordinator.runtime.clock import Clock, monotonic_us, wall_clock_us
+from coordinator.runtime.publisher import Publisher
+from coordinator.runtime.sizer import TickSizer
+from coordinator.stores.port import Store
+
+_IDLE_US: Final = limits.SECOND_US
+_TICK_TIMEOUT_US: Final = 5 * limits.SECOND_US
+_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+OnApplied = Callable[[int, int, Sequence[Answer]], None]
+"""Called after each commit: partition, position applied up to, the answers of the run."""
+
+
+def _to_nobody(partition: int, position: int, answers: Sequence[Answer]) -> None:
+    pass
+
+
+class PartitionOwner:
+    """Applies one partition's log to its store, alone."""
+
+    def __init__(
+        self,
+        log: Log,
+        open_store: Callable[[], Store],
+        partition: int,
+        *,
+        on_applied: OnApplied = _to_nobody,
+        on_taken_over: Callable[[], None] = lambda: None,
+        now_us: Clock = wall_clock_us,
+    ) -> None:
+        self.partition: Final = partition
+        self.failure: str | None = None
+        """Why the partition stands still, once it does."""
+        self.took_over = False
+        """Whether it has begun to apply."""
+        self.records = 0
+        self.ticks = 0
+        self.longest_step_us = 0
+        self._log = log
+        self._open_store = open_store
+        self._on_applied = on_applied
+        self._on_taken_over = on_taken_over
+        self._now_us = now_us
+        self._stopping = threading.Event()
+        self._appended_tick = 0
+        self._appended_at_us = 0
+        self._said_skewed = False
+        self._logger = structlog.get_logger().bind(partition=partition)
+
+    def stop(self) -> None:
+        """Ask the loop to end after the step it is in."""
+        self._stopping.set()
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Own the partition until stopped; returns with `failure` set when it cannot go on."""
+        faults = 0
+        while not self._stopping.is_set():
+            try:
+                store = self._open_store()
+                try:
+                    self._take_over(store)
+                    while not self._stopping.is_set():
+                        self._step()
+                        faults = 0
+                finally:
+                    store.close()
+            except LogGoneError:
+                return
+            except (CorruptionError, TrimmedError) as error:
+                return self._fail(str(error))
+            except (TransientError, LogError, OSError) as error:
+                pause = _BACKOFF_S[min(faults, len(_BACKOFF_S) - 1)]
+                faults += 1
+                self._logger.warning("transient fault, taking over anew", reason=str(error), after_s=pause)
+                self._stopping.wait(pause)
+            except Exception as error:
+                self._logger.exception("defect")
+                return self._fail(f"{type(error).__name__}: {error}")
+
+    def _step(self) -> None:
+        records = self._read()
+        if records:
+            self._tick_ahead(len(records))
+            self._apply(records)
+        self._publisher.settle()
+        wait_us = self._tick_if_wanted()
+        if not records and wait_us > 0:
+            position = self._machine.state.position + 1
+            self._log.wait(Stream.COMMANDS, self.partition, position, wait_us / 1e6)
+
+    def _read(self) -> list[Record]:
+        return self._log.read(
+            Stream.COMMANDS,
+            self.partition,
+            self._machine.state.position + 1,
+            records_max=limits.RUN_RECORDS_MAX,
+            bytes_max=limits.RUN_BYTES_MAX,
+        )
+
+    def _apply(self, records: Sequence[Record]) -> None:
+        """One bounded run in one transaction; what it sends and answers leaves after the commit."""
+        machine, store = self._machine, self._store
+        answers: list[Answer] = []
+        began_us = monotonic_us()
+        ticked = ticks_us = 0
+        filled = False
+        store.begin()
+        self._publisher.trim(store)
+        for record in records:
+            tick, at_us = machine.state.tick, monotonic_us()
+            answer = machine.apply(record)
+            if answer is not None:
+                answers.append(answer)
+            if machine.state.tick != tick:
+                ticked += 1
+                ticks_us += monotonic_us() - at_us
+                filled = filled or machine.tick_filled
+        applied_us = monotonic_us()
+        machine.finish_run(records[-1])
+        store.commit()
+        ended_us = monotonic_us()
+        self._publisher.publish(machine.take_outgoing())
+        self._on_applied(self.partition, machine.state.position, answers)
+        self.records += len(records)
+        self.ticks += ticked
+        self.longest_step_us = max(self.longest_step_us, ended_us - began_us)
+        if ticked:
+            # A tick's part of the commit is taken to be its part of the applying.
+            commit_us = (ended_us - applied_us) * ticks_us // max(applied_us - began_us, 1)
+            self._sizer.took((ticks_us + commit_us) // ticked, ended_us, filled=filled)
+        if len(records) > ticked:
+            self._sizer.saw_command(ended_us)
+
+    # -- ticks -----------------------------------------------------------------------------------------------
+
+    def _tick_if_wanted(self) -> int:
+        """Append the next tick when there is work for one; how long to wait at most, in microseconds."""
+        machine = self._machine
+        now = self._now_us()
+        if machine.state.position + 1 < self._caught_up_at or self._skewed(now):
+            return _IDLE_US
+        outstanding = self._appended_tick - machine.state.tick
+        if outstanding > 0 and not self._may_append_another(outstanding, now):
+            return _IDLE_US
+        due = ticks.next_due(machine, now)
+        if due is None:
+            return _IDLE_US
+        wait_us = max(due - now, self._sizer.pause_us(monotonic_us()))
+        if wait_us > 0:
+            return min(wait_us, _IDLE_US)
+        self._append_tick(now)
+        return _IDLE_US
+
+    def _append_tick(self, now: int) -> None:
+        number = max(self._appended_tick, self._machine.state.tick) + 1
+        tick = self._sizer.tick(number, monotonic_us())
+        self._log.submit([Entry(Stream.COMMANDS, self.partition, messages.encode(tick))])
+        self._appended_tick, self._appended_at_us = number, now
+
+    def _tick_ahead(self, records: int) -> None:
+        """Before applying a tick that is alone, append the one after it: the log syncs it while this one works."""
+        machine = self._machine
+        alone = records == 1 and self._appended_tick == machine.state.tick + 1
+        if alone and not self._sizer.live(monotonic_us()) and ticks.sweeps_on(machine):
+            self._append_tick(self._now_us())
+
+    def _may_append_another(self, outstanding: int, now: int) -> bool:
+        """Beside a tick that was not applied yet: under lag, or when it seems lost; then its number repeats."""
+        lag = self._log.bounds(Stream.COMMANDS, self.partition).end - self._machine.state.position - 1
+        if lag == 0 and now - self._appended_at_us > _TICK_TIMEOUT_US:
+            self._appended_tick = self._machine.state.tick
+            return True
+        return lag > limits.RUN_RECORDS_MAX and outstanding < limits.TICKS_OUTSTANDING_MAX
+
+    def _skewed(self, now: int) -> bool:
+        """Whether this machine's clock is too far from the log's to judge what is due; says so once."""
+        skewed = self._machine.state.now - now > limits.CLOCK_SKEW_US
+        if skewed and not self._said_skewed:
+            self._logger.error(
+                "no ticks are appended: this machine's clock is more than a minute behind the log's; set it",
+                log_us=self._machine.state.now,
+                clock_us=now,
+            )
+        self._said_skewed = skewed
+        return skewed
+
+    # -- take-over -------------------------------------------------------------------------------------------
+
+    def _take_over(self, store: Store) -> None:
+        """Resume from the store, after seeing that it belongs to this log, and publish what it still holds."""
+        log, partition = self._log, self.partition
+        store.begin()
+        machine = Machine(store, partition=partition, partitions=log.partitions(Stream.COMMANDS), log=log.identity)
+        store.commit()
+        bounds = log.bounds(Stream.COMMANDS, partition)
+        verify_position(log, machine, bounds)
+        self._store, self._machine = store, machine
+        self._sizer = TickSizer()
+        self._publisher = Publisher(log, partition)
+        self._caught_up_at = bounds.end
+        self._appended_tick, self._appended_at_us = machine.state.tick, 0
+        self._said_skewed = False
+        store.begin()
+        self._publisher.publish_stored(store)
+        store.commit()
+        self.took_over = True
+        self._on_taken_over()
+        self._logger.info("partition taken over", position=machine.state.position, end=bounds.end)
+
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        self._logger.critical("partition stopped; nothing was skipped", reason=reason)
+
+
+def verify_position(log: Log, machine: Machine, bounds: Bounds) -> None:
+    """Raise CorruptionError unless the log reaches back to, and forward at least as far as, the store."""
+    partition, position = machine.state.partition, machine.state.position
+    if bounds.first > position + 1:
+        raise CorruptionError(
+            f"partition {partition} is applied up to position {position} but its log begins at {bounds.first}: "
+            "records are missing; restore a newer snapshot of the store"
+        )
+    if bounds.end <= position:
+        raise CorruptionError(
+            f"partition {partition} is applied up to position {position} but its log ends at {bounds.end - 1}: "
+            "the log has lost records or was replaced; restore the log that belongs to this store"
+        )
+    if bounds.first <= position:
+        record = log.read(Stream.COMMANDS, partition, position, records_max=1, bytes_max=1)[0]
+        if xxhash.xxh3_64_intdigest(record.value) != machine.state.digest:
+            raise CorruptionError(
+                f"the record at position {position} of partition {partition} is not the one that was applied; "
+                "the log was replaced: restore the log that belongs to this store"
+            )

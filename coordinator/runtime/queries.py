@@ -1,0 +1,129 @@
+"""Operators' queries: rows of all partitions, read from the stores, as the batches in force have left them.
+
+Stores are read beside their owner, at what it has committed. Pending batches are folded on top of what is
+read, so a query never shows an invocation as alive that a batch in force has ended.
+"""
+
+import heapq
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from coordinator.model.filters import Filter, predicate
+from coordinator.model.invocation import Invocation, ServiceType
+from coordinator.partition.glimpse import as_seen
+from coordinator.partition.pending import Pending
+from coordinator.partition.state import BatchState, Phase, State
+from coordinator.runtime.views import Cursor, InvocationView, PendingBatchView, invocation_view
+from coordinator.stores.reader import StoreReader
+
+_IMMUTABLE: Final = ("service", "handler", "key", "target", "ids", "created_before", "created_after", "all")
+
+
+class Batches(NamedTuple):
+    """The batches of one partition at one moment."""
+
+    pending: list[Pending]
+    names: dict[int, str]
+    """By the positions at which they took effect."""
+
+
+class PartitionQueries:
+    """Queries on one partition's store. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = StoreReader(path)
+
+    def state(self) -> State | None:
+        """The machine's scalars as last committed; None before the first commit."""
+        stored = self._reader.state()
+        return None if stored is None else msgspec.msgpack.decode(stored, type=State)
+
+    def batches(self) -> Batches:
+        """What is known of batches now."""
+        states = [msgspec.msgpack.decode(value, type=BatchState) for _, _, value in self._reader.batches()]
+        pending = [Pending(state, self._reader) for state in states if state.phase is Phase.PENDING]
+        pending.sort(key=lambda batch: batch.position)
+        names = {
+            position: state.request
+            for state in states
+            for position in (state.position, state.announced_at, state.committed_at)
+            if position is not None
+        }
+        return Batches(pending, names)
+
+    def pending_views(self) -> list[PendingBatchView]:
+        """The batches in force, for a person."""
+        return [
+            PendingBatchView(
+                id=batch.state.request,
+                action=batch.state.action,
+                position=batch.position,
+                cursor_fraction=batch.state.cursor_ppm / 1e6,
+                matched=batch.state.tally.matched,
+                paused=batch.state.paused,
+            )
+            for batch in self.batches().pending
+        ]
+
+    def invocation(self, id: str) -> InvocationView | None:
+        """One invocation, None when it is not there or a batch in force has purged it."""
+        with self._reader.snapshot():
+            row = self._reader.invocation(id)
+            if row is None:
+                return None
+            batches = self.batches()
+            seen = as_seen(row, batches.pending)
+            return None if seen is None else invocation_view(seen, _name(seen, batches))
+
+    def service_type(self, service: str) -> ServiceType | None:
+        """What kind of service its invocations show, None when there are none."""
+        found = self._reader.service_type(service)
+        return None if found is None else ServiceType(found)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._reader.close()
+
+    def rows(self, filter: Filter, after: Cursor | None, limit: int | None) -> Iterator[tuple[Invocation, str | None]]:
+        """Rows that match as they are seen, newest first, then by id, each with the name of its batch."""
+        batches = self.batches()
+        if not batches.pending:
+            for row in self._reader.rows(filter, after=_behind(after), limit=limit):
+                yield row, _name(row, batches)
+            return
+        # A pending batch may change what a filter on a status sees: only what never changes is left to SQL.
+        kept = {name: getattr(filter, name) for name in _IMMUTABLE}
+        matches = predicate(filter)
+        found = 0
+        for row in self._reader.rows(Filter(**kept), after=_behind(after), limit=None):
+            seen = as_seen(row, batches.pending)
+            if seen is not None and matches(seen):
+                yield seen, _name(seen, batches)
+                found += 1
+                if found == limit:
+                    return
+
+
+def _behind(cursor: Cursor | None) -> tuple[int, str] | None:
+    return None if cursor is None else (cursor.created_at, cursor.id)
+
+
+def _name(row: Invocation, batches: Batches) -> str | None:
+    return None if row.batch is None else batches.names.get(row.batch)
+
+
+def listing(
+    partitions: list[PartitionQueries], filter: Filter, after: Cursor | None, limit: int | None
+) -> Iterator[InvocationView]:
+    """The rows of all partitions in one order: newest `created_at` first, then by id."""
+    merged = heapq.merge(
+        *(partition.rows(filter, after, limit) for partition in partitions),
+        key=lambda found: (-found[0].created_at, found[0].id),
+    )
+    for count, (row, batch) in enumerate(merged):
+        if count == limit:
+            return
+        yield invocation_view(row, batch)

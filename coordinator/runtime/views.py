@@ -1,0 +1,127 @@
+"""What users are shown of invocations and partitions. A request's view is `requests.view`."""
+
+import base64
+
+import msgspec
+
+from coordinator.model.errors import CallerError
+from coordinator.model.invocation import Invocation, outcome_name, status_name, target
+from coordinator.model.times import parse_rfc3339, to_rfc3339
+
+
+class InvocationView(msgspec.Struct, frozen=True, kw_only=True):
+    """An invocation. Times are RFC 3339, UTC, with microseconds."""
+
+    id: str
+    target: str
+    service: str
+    key: str | None
+    handler: str
+    status: str
+    outcome: str | None
+    created_at: str
+    modified_at: str
+    scheduled_at: str | None
+    completed_at: str | None
+    deployment: str | None
+    retry: int
+    """Attempts so far."""
+    last_failure: str | None
+    invoked_by: str | None
+    """Id of the invocation that called it."""
+    detached: bool
+    batch: str | None
+    """Id of the batch that last took effect on it."""
+    idempotency_key: str | None
+
+
+def invocation_view(row: Invocation, batch: str | None) -> InvocationView:
+    """A caught-up row as users see it."""
+    return InvocationView(
+        id=row.id,
+        target=target(row),
+        service=row.service,
+        key=row.key,
+        handler=row.handler,
+        status=status_name(row),
+        outcome=outcome_name(row),
+        created_at=to_rfc3339(row.created_at),
+        modified_at=to_rfc3339(row.modified_at),
+        scheduled_at=_time(row.scheduled_at),
+        completed_at=_time(row.completed_at),
+        deployment=row.deployment,
+        retry=row.retry,
+        last_failure=row.last_failure,
+        invoked_by=row.parent,
+        detached=bool(row.detached),
+        batch=batch,
+        idempotency_key=row.idempotency_key,
+    )
+
+
+def _time(at: int | None) -> str | None:
+    return None if at is None else to_rfc3339(at)
+
+
+class Cursor(msgspec.Struct, array_like=True, frozen=True):
+    """Where a listing goes on: behind this row, newest first, then by id."""
+
+    created_at: int
+    id: str
+
+    @staticmethod
+    def behind(last: InvocationView) -> "Cursor":
+        """Where a listing goes on behind this invocation."""
+        return Cursor(parse_rfc3339(last.created_at), last.id)
+
+    def text(self) -> str:
+        """As clients pass it back; opaque to them."""
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode().rstrip("=")
+
+    @staticmethod
+    def parse(text: str) -> "Cursor":
+        """Raises CallerError when it is none that a listing has given."""
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            return msgspec.msgpack.decode(raw, type=Cursor)
+        except (ValueError, msgspec.DecodeError):
+            raise CallerError("cursor is none that a listing gave; start without one", field="cursor") from None
+
+
+class PendingBatchView(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch in force on a partition."""
+
+    id: str
+    action: str
+    position: int
+    cursor_fraction: float
+    matched: int
+    paused: bool
+
+
+class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition as its store and its owner show it."""
+
+    partition: int
+    owner: str | None
+    """The process that has it, None while none does."""
+    failure: str | None
+    """Why it stands still; nothing after `position` is applied until that is mended."""
+    position: int
+    """Applied up to here, -1 before the first record."""
+    end: int
+    """The position that the next record gets."""
+    lag: int
+    level: int
+    tick: int
+    pending: list[PendingBatchView]
+    works: int
+    """Work items stored."""
+    held: int
+    """Deliveries outstanding."""
+    backlog: int
+    """Invocations that wait for a delivery slot."""
+    records: int
+    """Applied by the present owner."""
+    longest_step_us: int
+    """The longest run of the present owner, in microseconds."""

@@ -1,0 +1,262 @@
+"""Batches: how a body becomes a submission, what is refused by name, and the routes of one that exists."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from coordinator.http.batch_body import parse_submission
+from coordinator.model import limits
+from coordinator.model.errors import CallerError
+from coordinator.model.filters import Filter
+from coordinator.model.messages import Guard
+from coordinator.runtime.errors import BusyError
+from tests.http.surface import Surface, assert_problem
+
+NOW = 1_795_253_400_000_000  # 2026-11-21T09:30:00Z
+HOUR = 3_600_000_000
+KILL: dict[str, Any] = {"request_id": "r1", "action": "kill", "filter": {"service": "Greeter"}, "reason": "bad deploy"}
+
+
+def body(**changed: Any) -> bytes:
+    return msgspec.json.encode({**KILL, **changed})
+
+
+# -- the body ------------------------------------------------------------------------------------------------
+
+
+def test_a_body_with_everything_becomes_a_submission() -> None:
+    raw = body(
+        action="resume",
+        filter={
+            "service": "S", "handler": "h", "key": "", "deployment": "dp_1", "target": "S/h", "status": ["paused"],
+            "ids": ["a"], "created_before": "2h", "created_after": "2026-11-20T00:00:00Z", "modified_before": "PT1H",
+            "modified_after": "7d", "all": True,
+        },
+        guard={"max": 10},
+        rate=100,
+        deployment="dp_2",
+        dry_run=True,
+    )  # fmt: skip
+    submit = parse_submission(raw, NOW)
+    assert (submit.request, submit.action, submit.reason, submit.principal) == (
+        "r1",
+        "resume",
+        "bad deploy",
+        "anonymous",
+    )
+    assert (submit.guard, submit.rate, submit.deployment, submit.dry_run) == (Guard(max=10), 100, "dp_2", True)
+    assert submit.filter == Filter(
+        service="S",
+        handler="h",
+        key="",
+        deployment="dp_1",
+        target="S/h",
+        status=("paused",),
+        ids=("a",),
+        created_before=NOW - 2 * HOUR,
+        created_after=1_795_132_800_000_000,
+        modified_before=NOW - HOUR,
+        modified_after=NOW - 168 * HOUR,
+        all=True,
+    )
+
+
+def test_a_single_status_need_not_be_an_array() -> None:
+    assert parse_submission(body(filter={"status": "paused"}), NOW).filter == Filter(status=("paused",))
+
+
+def test_without_an_id_one_is_made() -> None:
+    one, other = (parse_submission(body(request_id=None), NOW) for _ in range(2))
+    assert one.request.startswith("batch_")
+    assert one.request != other.request
+
+
+def test_the_digest_is_of_what_was_sent_and_not_of_when() -> None:
+    raw = body(filter={"created_before": "2h"})
+    first, later = parse_submission(raw, NOW), parse_submission(raw, NOW + HOUR)
+    assert first.filter != later.filter
+    assert first.body_digest == later.body_digest
+    respelt = b'{"reason": "bad deploy", "filter": {"created_before":"2h"}, "action":"kill", "request_id":"r1"}'
+    assert parse_submission(respelt, NOW).body_digest == first.body_digest
+    same_time = parse_submission(body(filter={"created_before": "120m"}), NOW)
+    assert same_time.filter == first.filter
+    assert same_time.body_digest != first.body_digest
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"filter": {"status": ["sleeping"]}}, "filter.status"),
+        ({"filter": {"status": []}}, "filter.status"),
+        ({"filter": {"status": ["paused", 3]}}, "filter.status"),
+        ({"filter": {"created_before": "yesterday"}}, "filter.created_before"),
+        ({"filter": {"created_before": 5}}, "filter.created_before"),
+        ({"filter": {"created_after": "99999d"}}, "filter.created_after"),
+        ({"filter": {"sevice": "Greeter"}}, "filter.sevice"),
+        ({"filter": {"service": None}}, "filter.service"),
+        ({"filter": {"service": ""}}, "filter.service"),
+        ({"filter": {"target": "/"}}, "filter.target"),
+        ({"filter": {"ids": ["x"] * 1_001}}, "filter.ids"),
+        ({"filter": {"ids": []}}, "filter.ids"),
+        ({"filter": {"all": "yes"}}, "filter.all"),
+        ({"filter": {}}, "filter"),
+        ({"filter": {"all": False}}, "filter"),
+        ({"filter": None}, "filter"),
+        ({"filter": [["deep"]]}, "filter"),
+        ({"action": "restart-as-new"}, "action"),
+        ({"action": 1}, "action"),
+        ({"grace": "30s"}, "grace"),
+        ({"killed_by": "r0"}, "killed_by"),
+        ({"guard": {}}, "guard"),
+        ({"guard": {"max": 1, "expect": 1}}, "guard"),
+        ({"guard": {"max": -1}}, "guard.max"),
+        ({"guard": {"expect": 2**53}}, "guard.expect"),
+        ({"guard": {"most": 5}}, "guard.most"),
+        ({"rate": -1}, "rate"),
+        ({"rate": 1.5}, "rate"),
+        ({"rate": 10**30}, "rate"),
+        ({"dry_run": "true"}, "dry_run"),
+        ({"deployment": "dp_1"}, "deployment"),
+        ({"action": "resume", "deployment": ""}, "deployment"),
+        ({"request_id": ""}, "request_id"),
+        ({"request_id": "r" * 257}, "request_id"),
+        ({"request_id": "a\nb"}, "request_id"),
+        ({"request_id": 7}, "request_id"),
+        ({"reason": 7}, "reason"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_body_is_named(changed: dict[str, Any], field: str) -> None:
+    at = Surface()
+    assert_problem(at("POST", "/batches", content=body(**changed)), 400, field=field)
+    assert at.gateway.asked == []
+
+
+@pytest.mark.parametrize("missing", ["action", "filter"])
+def test_what_is_missing_is_named(missing: str) -> None:
+    raw = msgspec.json.encode({name: value for name, value in KILL.items() if name != missing})
+    assert_problem(Surface()("POST", "/batches", content=raw), 400, field=missing, says="is required")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"  ", b"{", b"[]", b'"kill"', b"null", b"{'action'}", b"\xff\xfe", b'{"action":"\xff"}', b"[" * 60_000],
+)
+def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
+    assert_problem(Surface()("POST", "/batches", content=raw), 400)
+
+
+def test_any_text_is_refused_or_understood() -> None:
+    with pytest.raises(CallerError):
+        parse_submission(b'{"action":"kill","filter":{"service":"\\ud800"},"reason":"r"}', NOW)
+
+
+# -- submitting ----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_accepted_and_found_again() -> None:
+    at = Surface()
+    first = at("POST", "/batches", content=body())
+    assert (first.status_code, first.headers["location"]) == (202, "/batches/r1")
+    again = at("POST", "/batches", content=body())
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert "location" not in again.headers
+    assert at("GET", "/batches/r1").json() == first.json()
+    assert at("GET", "/batches").json() == [first.json()]
+
+
+def test_another_body_under_the_same_id_is_a_conflict() -> None:
+    at = Surface()
+    at("POST", "/batches", content=body())
+    assert_problem(at("POST", "/batches", content=body(reason="another")), 409, says="r1")
+
+
+def test_a_server_that_has_no_room_says_when_to_come_again() -> None:
+    at = Surface()
+    at.gateway.fails = BusyError("64 batches are under way; wait for one to end", retry_after_s=3)
+    response = at("POST", "/batches", content=body())
+    assert_problem(response, 429, says="64 batches")
+    assert response.headers["retry-after"] == "3"
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "in chunks"])
+@pytest.mark.parametrize("path", ["/batches", "/batches/r1/abort"])
+def test_a_body_over_64_kib_is_too_large(path: str, chunked: bool) -> None:
+    async def chunks() -> Any:
+        for _ in range(9):
+            yield b" " * (limits.REQUEST_BYTES_MAX // 8)
+
+    content = chunks() if chunked else b" " * (limits.REQUEST_BYTES_MAX + 1)
+    at = Surface()
+    assert_problem(at("POST", path, content=content), 413, says=str(limits.REQUEST_BYTES_MAX))
+    assert at.gateway.asked == []
+
+
+def test_a_body_of_64_kib_is_not() -> None:
+    raw = body()
+    assert Surface()("POST", "/batches", content=raw.ljust(limits.REQUEST_BYTES_MAX)).status_code == 202
+
+
+# -- one that exists -----------------------------------------------------------------------------------------
+
+
+def test_an_id_may_hold_whatever_can_be_printed() -> None:
+    at = Surface()
+    first = at("POST", "/batches", content=body(request_id="deploy/2026 100%?"))
+    assert first.headers["location"] == "/batches/deploy%2F2026%20100%25%3F"
+    assert at("GET", first.headers["location"]).json()["id"] == "deploy/2026 100%?"
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "asked"),
+    [("pause", "paused", (True, False)), ("resume", "running", (False, False)), ("abort", "aborted", (None, True))],
+)
+def test_a_batch_is_controlled(verb: str, state: str, asked: tuple[bool | None, bool]) -> None:
+    at = Surface()
+    at("POST", "/batches", content=body())
+    response = at("POST", f"/batches/r1/{verb}")
+    assert (response.status_code, response.json()["state"]) == (200, state)
+    assert at.gateway.asked[-1] == ("control", "r1", *asked, None)
+
+
+def test_the_rate_of_a_batch_is_changed() -> None:
+    at = Surface()
+    at("POST", "/batches", content=body())
+    assert at("PATCH", "/batches/r1", content=b'{"rate": 50}').json()["rate"] == 50
+    assert at.gateway.asked[-1] == ("control", "r1", None, False, 50)
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [(b"{}", "rate"), (b'{"rate": null}', "rate"), (b'{"rate": -1}', "rate"), (b'{"rate": 1, "state": "x"}', "state")],
+)
+def test_a_change_that_is_none_is_refused(raw: bytes, field: str) -> None:
+    at = Surface()
+    at("POST", "/batches", content=body())
+    assert_problem(at("PATCH", "/batches/r1", content=raw), 400, field=field)
+
+
+def test_a_batch_that_is_over_cannot_be_changed() -> None:
+    at = Surface()
+    at("POST", "/batches", content=body())
+    at.gateway.change("r1", state="completed")
+    assert_problem(at("POST", "/batches/r1/pause"), 409, says="completed")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/batches/r9"),
+        ("GET", "/batches/r9/events"),
+        ("POST", "/batches/r9/pause"),
+        ("POST", "/batches/r9/resume"),
+        ("POST", "/batches/r9/abort"),
+    ],
+)
+def test_a_batch_that_is_not_there_is_not_found(method: str, path: str) -> None:
+    assert_problem(Surface()(method, path), 404, says="r9")
+
+
+def test_retrying_a_batch_is_not_of_this_server() -> None:
+    assert_problem(Surface()("POST", "/batches/r1/retry"), 404, says="/batches/r1/retry")

@@ -1,0 +1,305 @@
+"""Call trees: edges, the end of children, kill downwards, cancel to the leaves first and back up."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.model import limits
+from coordinator.model.filters import Filter
+from coordinator.model.invocation import CHILDREN, HELD, PARENT, CancelState
+from coordinator.model.messages import Call, Called, Drop, EndChildren, Invoke, Signal, Start, decode_delivery
+from coordinator.partition.state import DELIVERIES
+from tests.partition.world import World
+from tests.simulation.cluster import Bounds, bounded
+
+CHILD = Call(service="Namer", handler="pick")
+DETACHED = Call(service="Mailer", handler="send", detached=True)
+
+
+@pytest.fixture(params=[1, 3], ids=["one partition", "three partitions"])
+def world(request: pytest.FixtureRequest) -> World:
+    return World(request.param)
+
+
+def parent_with(world: World, *calls: Call) -> tuple[str, list[str]]:
+    """A running invocation and those it has called, which are there."""
+    parent = world.in_status("running")
+    children = world.call(parent, *calls)
+    world.arrive()
+    return parent, children
+
+
+def test_an_edge_and_the_message_that_creates_the_child_are_one_record(world: World) -> None:
+    parent = world.in_status("running")
+    children = world.call(parent, CHILD, DETACHED)
+    assert [command.detached for command in world.commands() if isinstance(command, Invoke)] == [False, True]
+    assert world.row(parent).ties & CHILDREN
+    assert world.row(parent).children == 1
+    world.arrive()
+    assert [world.status(id) for id in children] == ["ready", "ready"]
+    assert [bool(world.row(id).ties & PARENT) for id in children] == [True, False]
+
+
+def test_the_end_of_a_child_wakes_its_suspended_parent(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    world.suspend(parent)
+    world.complete(child)
+    world.arrive()
+    assert world.status(parent) == "ready"
+    assert not world.row(parent).ties & CHILDREN
+
+
+def test_each_child_wakes_it(world: World) -> None:
+    parent, children = parent_with(world, CHILD, CHILD)
+    for child in children:
+        world.suspend(parent)
+        assert world.status(parent) == "suspended"
+        world.complete(child)
+        world.arrive()
+        assert world.status(parent) == "ready"
+
+
+def test_a_child_that_ended_before_the_suspension_was_reported_wakes_it_all_the_same(world: World) -> None:
+    parent, [child, _] = parent_with(world, CHILD, CHILD)
+    world.complete(child)
+    world.arrive()
+    assert world.status(parent) == "running"
+    world.suspend(parent)
+    assert world.status(parent) == "ready"
+    assert [type(delivery) for delivery in world.deliveries()] == [Start]
+    world.suspend(parent)  # the new attempt has seen it and waits for the other one
+    assert world.status(parent) == "suspended"
+
+
+def test_a_refused_create_tells_its_parent(world: World) -> None:
+    taken = world.invoke("Namer", "pick", idempotency_key="once", key="a")
+    parent = world.in_status("running")
+    world.call(parent, Call(service="Namer", handler="pick", key="a", type=1, idempotency_key="once"))
+    world.suspend(parent)
+    world.arrive()
+    assert world.status(parent) == "ready"
+    assert world.status(taken) == "ready"
+
+
+def test_kill_ends_attached_descendants_and_spares_detached_ones(world: World) -> None:
+    parent, [child, mail] = parent_with(world, CHILD, DETACHED)
+    [grandchild, other_mail] = world.call(child, CHILD, DETACHED)
+    world.arrive()
+    world.act("kill", parent)
+    world.settle()
+    assert [world.status(id) for id in (parent, child, grandchild)] == ["killed"] * 3
+    assert [world.status(id) for id in (mail, other_mail)] == ["ready", "ready"]
+
+
+def test_a_killed_child_does_not_answer_a_parent_that_was_killed_before_it(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    world.act("kill", parent)
+    world.settle()
+    assert world.status(child) == "killed"
+    kinds = [type(command) for command in world.commands()]
+    assert kinds == []
+
+
+def test_a_kill_by_batch_counts_descendants_of_every_depth_as_propagated(world: World) -> None:
+    top, [middle] = parent_with(world, CHILD)
+    [bottom] = world.call(middle, CHILD)
+    world.arrive()
+    for partition in world.partitions:
+        world.batch("r1", "kill", Filter(ids=(top,)), to=partition.number)
+    world.settle()
+    assert [world.status(id) for id in (top, middle, bottom)] == ["killed"] * 3
+    batches = [partition.machine.batches["r1"] for partition in world.partitions]
+    assert sum(batch.propagated for batch in batches) == 2
+    assert sum(batch.tally.matched for batch in batches) == 1
+
+
+def test_what_is_sent_for_a_batch_and_what_has_arrived_are_equal_for_each_pair_once_it_is_settled(world: World) -> None:
+    top, [middle] = parent_with(world, CHILD)
+    world.call(middle, CHILD, CHILD, CHILD)
+    world.arrive()
+    for partition in world.partitions:
+        world.batch("r1", "kill", Filter(ids=(top,)), to=partition.number)
+    world.settle()
+    sent: dict[tuple[int, int], int] = {}
+    for partition in world.partitions:
+        batch = partition.machine.batches["r1"]
+        sent |= {(partition.number, to): count for to, count in batch.sent.items()}
+    received: dict[tuple[int, int], int] = {}
+    for partition in world.partitions:
+        batch = partition.machine.batches["r1"]
+        received |= {(source, partition.number): count for source, count in batch.received.items()}
+    assert sent == received != {}
+
+
+def test_messages_for_a_batch_that_has_not_come_yet_are_counted_for_it() -> None:
+    world = World(3)
+    parent, children = parent_with(world, *[CHILD] * 8)
+    home = world.route(Invoke(id=parent, service="s", handler="h"))
+    world.batch("r1", "kill", Filter(ids=(parent,)), to=home)
+    world.settle()
+    assert {world.status(id) for id in children} == {"killed"}
+    elsewhere = next(p for p in world.partitions if p.number != home and "r1" in p.machine.batches)
+    before = elsewhere.machine.batches["r1"]
+    assert before.received[home] == 1
+    elsewhere.restart()
+    world.batch("r1", "kill", Filter(ids=(parent,)), to=elsewhere.number)
+    told = world.told("r1", of=elsewhere.number)
+    assert (told.received, told.propagated) == ({home: 1}, before.propagated)
+
+
+def test_a_cancel_asks_the_leaves_first_and_comes_back_up(world: World) -> None:
+    top, [middle] = parent_with(world, CHILD)
+    world.suspend(top)
+    [bottom] = world.call(middle, CHILD)
+    world.suspend(middle)
+    world.arrive()
+    world.act("cancel", top)
+    world.settle()
+    states = [CancelState(world.row(id).cancel) for id in (top, middle, bottom)]
+    assert states == [CancelState.REQUESTED, CancelState.REQUESTED, CancelState.SIGNALLED]
+    assert [world.status(id) for id in (top, middle)] == ["suspended", "suspended"]
+    world.complete(bottom, "cancelled")
+    world.settle()
+    assert [world.status(id) for id in (top, middle)] == ["suspended", "ready"]
+    assert world.row(middle).cancel == CancelState.SIGNALLED
+    world.complete(middle, "cancelled")
+    world.settle()
+    assert world.status(top) == "ready"
+
+
+def test_a_running_one_is_signalled_once_its_last_child_is_back(world: World) -> None:
+    parent, children = parent_with(world, CHILD, CHILD)
+    world.act("cancel", parent)
+    world.settle()
+    for child in children:
+        assert not any(isinstance(delivery, Signal) and delivery.id == parent for delivery in world.deliveries())
+        world.complete(child, "cancelled")
+        world.arrive()
+    assert [(type(delivery), delivery.id) for delivery in world.deliveries()] == [(Signal, parent)]
+
+
+def test_attached_calls_fail_as_cancelled_from_the_request_until_the_signal(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    world.act("cancel", parent)
+    attempt = world.row(parent).attempt
+    answer = world.answer(Called(id=parent, attempt=attempt, calls=(CHILD,)))
+    assert (answer.code, answer.status) == (409, "cancelled")
+    assert world.answer(Called(id=parent, attempt=attempt, calls=(CHILD, DETACHED))).code == 409
+    assert len(world.call(parent, DETACHED)) == 1
+    world.settle()
+    world.complete(child, "cancelled")
+    world.arrive()
+    assert len(world.call(parent, CHILD)) == 1  # compensation may call
+
+
+def test_a_signal_that_crosses_with_a_suspension_is_delivered_again(world: World) -> None:
+    parent = world.in_status("running")
+    world.act("cancel", parent)
+    world.suspend(parent)
+    [start] = world.deliveries()
+    assert isinstance(start, Start)
+    assert start.cancelled
+    world.suspend(parent, cancelled=True)  # it has surfaced; now it waits for its compensation
+    assert world.status(parent) == "suspended"
+
+
+def test_a_child_that_ended_during_the_request_wakes_one_that_suspends_after_the_signal(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    world.act("cancel", parent)
+    world.settle()
+    world.complete(child, "cancelled")
+    world.arrive()
+    world.suspend(parent, cancelled=True)
+    assert world.status(parent) == "ready"
+    world.suspend(parent, cancelled=True)
+    assert world.status(parent) == "suspended"
+
+
+def test_a_kill_overtakes_a_cancel(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    world.act("cancel", parent)
+    world.settle()
+    world.act("kill", parent)
+    world.settle()
+    assert [world.status(id) for id in (parent, child)] == ["killed", "killed"]
+
+
+def test_the_children_of_one_that_completes_go_on(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    world.complete(parent)
+    world.settle()
+    assert world.status(child) == "ready"
+    world.complete(child)
+    world.settle()
+    assert world.row(child).ties == 0
+
+
+def test_a_child_that_was_killed_on_its_own_answers_its_parent(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    world.suspend(parent)
+    world.act("kill", child)
+    world.settle()
+    assert world.status(parent) == "ready"
+
+
+def test_more_children_than_a_record_names_are_told_in_chunks() -> None:
+    with bounded(Bounds(rows_per_record=4)):
+        world = World()
+        parent = world.in_status("running")
+        children = [id for _ in range(5) for id in world.call(parent, *[CHILD] * 4)]
+        world.arrive()
+        world.batch("r1", "kill", Filter(ids=(parent,)))
+        world.settle()
+        assert {world.status(id) for id in children} == {"killed"}
+        batch = world.partitions[0].machine.batches["r1"]
+        assert batch.propagated == 20
+        assert batch.sent[0] == batch.received[0] >= 5
+
+
+def test_a_message_that_names_too_many_children_is_a_dead_letter() -> None:
+    world = World()
+    many = tuple(world.invoke() for _ in range(limits.CHILDREN_PER_RECORD_MAX + 1))
+    message = EndChildren(source=0, number=1, children=many, action="kill")
+    assert world.answer(message, to=0).code == 400
+    assert {world.status(id) for id in many} == {"ready"}
+
+
+def test_a_report_with_too_many_calls_is_a_dead_letter() -> None:
+    world = World()
+    parent = world.in_status("running")
+    calls = (CHILD,) * (limits.CALLS_PER_REPORT_MAX + 1)
+    assert world.answer(Called(id=parent, attempt=1, calls=calls)).code == 400
+
+
+def test_a_call_whose_invoke_would_be_too_large_is_refused_where_it_is_made() -> None:
+    world = World()
+    parent = world.in_status("running")
+    large = Call(service="Namer", handler="pick", input=bytes(limits.CALL_BYTES_MAX + 1))
+    assert world.answer(Called(id=parent, attempt=1, calls=(large,))).code == 400
+    fits = Call(service="Namer", handler="pick", input=bytes(limits.CALL_BYTES_MAX))
+    [child] = world.call(parent, fits)
+    world.arrive()
+    assert world.status(child) == "ready"
+
+
+def test_a_call_beyond_the_bound_of_children_is_refused() -> None:
+    world = World()
+    parent = world.in_status("running")
+    world.overwrite(parent, children=limits.CHILDREN_MAX)
+    assert world.answer(Called(id=parent, attempt=1, calls=(CHILD,))).code == 409
+    assert len(world.call(parent, DETACHED)) == 1
+
+
+def test_participants_are_told_to_drop_what_was_killed(world: World) -> None:
+    parent, [child] = parent_with(world, CHILD)
+    assert world.row(child).ties & HELD
+    world.act("kill", parent)
+    world.settle()
+    drops = {
+        (delivery.id, delivery.attempt)
+        for partition in world.partitions
+        for value in world.of(DELIVERIES, partition.sent)
+        if isinstance(delivery := decode_delivery(value), Drop)
+    }
+    assert drops == {(parent, 1), (child, 1)}
+    assert all(partition.machine.state.held == 0 for partition in world.partitions)
