@@ -42,6 +42,10 @@ class Ties(IntFlag):
     """It was asked to cancel and has not ended."""
     WOKEN = 32
     """While a participant had it a child ended; that it waits for it may be reported only after this."""
+    PICKY = 64
+    """It is suspended until certain calls have ended; others do not wake it."""
+    STATE = 128
+    """A workflow's run that has set state, which goes when the run is removed. The only tie that outlives the end."""
 
 
 HELD: Final = int(Ties.HELD)
@@ -50,6 +54,8 @@ PARENT: Final = int(Ties.PARENT)
 CHILDREN: Final = int(Ties.CHILDREN)
 CANCEL: Final = int(Ties.CANCEL)
 WOKEN: Final = int(Ties.WOKEN)
+PICKY: Final = int(Ties.PICKY)
+STATE: Final = int(Ties.STATE)
 
 
 class Invocation(msgspec.Struct, array_like=True):
@@ -113,6 +119,12 @@ class Payload(msgspec.Struct, array_like=True):
     input: bytes | None = None
     headers: dict[str, str] = {}
     output: bytes | None = None
+    depth: int = 0
+    """Attached calls above it; bounded by DEPTH_MAX."""
+    restarted_from: str | None = None
+    """Id of the completed invocation that this one was made from."""
+    restarted_as: str | None = None
+    """Id of the newest one that was made from this one."""
 
 
 def target(row: Invocation) -> str:

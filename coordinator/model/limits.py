@@ -37,9 +37,19 @@ OUTBOX_PER_ROW_MAX: Final = 4
 """What touching one row may send at most: tell a parent, drop, start, and a progress of its batch."""
 CHILDREN_PER_RECORD_MAX: Final = 16
 """Children named in one message to another partition, which touches that many rows there."""
-CALLS_PER_REPORT_MAX: Final = 16
+STEPS_PER_REPORT_MAX: Final = 16
+AWAITED_MAX: Final = 64
+"""Steps that a suspended invocation may wait for the first of."""
+STEPS_MAX: Final = 200_000
+"""Steps of one invocation."""
+CONTEXT_BYTES_MAX: Final = 256 * 1024
+"""Journal and state that one delivery carries at most; more follows in others."""
+VALUE_NAMES_MAX: Final = 10_000
+"""State entries of one key."""
+LANES_MAX: Final = 4_096
+"""Lanes that are served at once."""
 CALL_BYTES_MAX: Final = RECORD_BYTES_MAX - 32 * 1024
-"""Input and headers of one call; with its names and keys the invoke record stays below its limit."""
+"""Input and headers of one call, and any one result; with names and keys their records stay below the limit."""
 
 # -- batches -------------------------------------------------------------------------------------------------
 PENDING_BATCHES_MAX: Final = 64

@@ -14,6 +14,7 @@ import msgspec
 
 from coordinator.model import limits
 from coordinator.model.filters import Filter
+from coordinator.model.journal import Call, Entry, Step
 from coordinator.model.scalars import Count, Duration, Time
 
 
@@ -57,6 +58,8 @@ class Invoke(Command, kw_only=True, tag=1):
     deployment: str | None = None
     parent: str | None = None
     detached: bool = False
+    depth: Count = 0
+    """Attached calls above it."""
 
 
 class Import(Command, kw_only=True, tag=2):
@@ -177,6 +180,8 @@ class Suspended(Report, kw_only=True, tag=11):
 
     cancelled: bool = False
     """A cancellation has surfaced in the handler, in this attempt or before."""
+    awaiting: tuple[Count, ...] = ()
+    """The steps of which one is enough to go on: calls and sleeps. Empty: any child that ends."""
 
 
 class BackingOff(Report, kw_only=True, tag=12):
@@ -203,25 +208,19 @@ class Completed(Report, kw_only=True, tag=14):
     failure: str | None = None
 
 
-class Call(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One call of a running handler to another target."""
+class Steps(Report, kw_only=True, tag=15):
+    """The handler has taken steps. A call's edge and the invocation to be created are one commit of this partition."""
 
-    service: str
-    handler: str
-    key: str | None = None
-    type: Count = 0
-    shared: bool = False
-    input: bytes | None = None
-    headers: dict[str, str] = {}
-    due_at: Time | None = None
-    detached: bool = False
-    idempotency_key: str | None = None
+    first: Count
+    """Number of the first of them; a step that is in the journal already is passed over."""
+    steps: tuple[Step, ...]
 
 
-class Called(Report, kw_only=True, tag=15):
-    """The handler calls others. The edge and the invocation to be created are one commit of this partition."""
+class Released(Report, kw_only=True, tag=19):
+    """Nobody runs the attempt any more: its participant has vanished, or gives it back. It is delivered again."""
 
-    calls: tuple[Call, ...]
+    failure: str | None = None
+    """Why, where that counts as a failed attempt."""
 
 
 # -- between partitions --------------------------------------------------------------------------------------
@@ -233,6 +232,8 @@ class ChildEnded(Command, kw_only=True, tag=16):
     parent: str
     child: str
     outcome: str
+    output: bytes | None = None
+    failure: str | None = None
 
 
 class EndChildren(Command, kw_only=True, tag=17):
@@ -249,6 +250,20 @@ class Adopt(Command, kw_only=True, tag=18):
 
     parent: str
     child: str
+
+
+# -- from whoever carries deliveries ------------------------------------------------------------------------
+
+
+class Serve(Command, kw_only=True, tag=20):
+    """From now on these lanes are delivered and no others; before the first of these, all are.
+
+    A lane is a service, for invocations that are pinned to no deployment, or `@` and a deployment for those that are.
+    """
+
+    lanes: tuple[str, ...]
+    reclaim: bool = False
+    """Whoever carried deliveries before is gone: what is held is taken back and delivered again."""
 
 
 # -- requests ------------------------------------------------------------------------------------------------
@@ -295,6 +310,36 @@ class Decide(Message, kw_only=True, tag=34):
     request: str
     commit: bool
     reason: str | None = None
+
+
+class Handler(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One handler of a service."""
+
+    name: str
+    shared: bool = False
+    """It runs beside others of its key and may only read its state."""
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """A service as a deployment has it. Retentions: how long an invocation is kept after its end."""
+
+    name: str
+    type: Count = 0
+    """0 service, 1 virtual object, 2 workflow."""
+    handlers: tuple[Handler, ...]
+    retention: Duration = limits.RETENTION_DEFAULT_US
+    idempotency_retention: Duration = limits.RETENTION_DEFAULT_US
+    """Of those with an idempotency key."""
+    workflow_retention: Duration = limits.RETENTION_DEFAULT_US
+    """Of a workflow's runs."""
+
+
+class Register(Message, kw_only=True, tag=36):
+    """A deployment and its services. Invocations that start from now on go to the latest that has their service."""
+
+    deployment: str
+    """`dp_…`"""
+    services: tuple[ServiceSpec, ...]
 
 
 class Lapse(Message, kw_only=True, tag=35):
@@ -403,11 +448,22 @@ class Start(Delivery, kw_only=True, tag=64):
     service: str
     handler: str
     key: str | None = None
+    type: Count = 0
+    shared: bool = False
     input: bytes | None = None
     headers: dict[str, str] = {}
     deployment: str | None = None
+    idempotency_key: str | None = None
+    retry: Count = 0
+    """Attempts that have failed so far."""
     cancelled: bool = False
-    """It was asked to cancel: surface that at the first await point."""
+    """It was asked to cancel: surface that at the first await point behind what the journal has."""
+    entries: tuple[Entry, ...] = ()
+    """Its journal, or the beginning of it."""
+    values: dict[str, bytes] = {}
+    """The state of its key, or some of it."""
+    more: bool = False
+    """The rest follows in `context` messages; it may run only when it has them all."""
 
 
 class Signal(Delivery, kw_only=True, tag=65):
@@ -416,6 +472,20 @@ class Signal(Delivery, kw_only=True, tag=65):
 
 class Drop(Delivery, kw_only=True, tag=66):
     """Forget this attempt; nothing that it reports counts any more."""
+
+
+class Context(Delivery, kw_only=True, tag=67):
+    """More of an attempt's journal and of the state of its key."""
+
+    entries: tuple[Entry, ...] = ()
+    values: dict[str, bytes] = {}
+    last: bool = False
+
+
+class Notify(Delivery, kw_only=True, tag=68):
+    """A call that this attempt has made has ended."""
+
+    entry: Entry
 
 
 # -- dead letters --------------------------------------------------------------------------------------------
@@ -435,20 +505,20 @@ class DeadLetter(Message, kw_only=True, tag=80):
 
 COMMANDS: Final = (
     Invoke, Import, ImportEnd, Act, Batch, Control, Commit, Tick, Level,
-    Started, Suspended, BackingOff, Paused, Completed, Called, ChildEnded, EndChildren, Adopt,
+    Started, Suspended, BackingOff, Paused, Completed, Steps, ChildEnded, EndChildren, Adopt, Released, Serve,
 )  # fmt: skip
-REQUESTS: Final = (Submit, RequestControl, Decide, Lapse)
+REQUESTS: Final = (Submit, RequestControl, Decide, Lapse, Register)
 PROGRESS: Final = (Progress, RequestState)
-DELIVERIES: Final = (Start, Signal, Drop)
+DELIVERIES: Final = (Start, Signal, Drop, Context, Notify)
 DEAD_LETTERS: Final = (DeadLetter,)
 
 AnyCommand = (
     Invoke | Import | ImportEnd | Act | Batch | Control | Commit | Tick | Level
-    | Started | Suspended | BackingOff | Paused | Completed | Called | ChildEnded | EndChildren | Adopt
+    | Started | Suspended | BackingOff | Paused | Completed | Steps | ChildEnded | EndChildren | Adopt | Released | Serve
 )  # fmt: skip
-AnyRequest = Submit | RequestControl | Decide | Lapse
+AnyRequest = Submit | RequestControl | Decide | Lapse | Register
 AnyProgress = Progress | RequestState
-AnyDelivery = Start | Signal | Drop
+AnyDelivery = Start | Signal | Drop | Context | Notify
 
 
 _encoder = msgspec.msgpack.Encoder()

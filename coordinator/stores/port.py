@@ -10,7 +10,7 @@ Everything is ordered by what the rows hold, never by the order of a hash table,
 the same answers on every machine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ import msgspec
 from coordinator.model.effects import Effect
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import Invocation, Payload
+from coordinator.model.journal import Entry
 
 
 class Candidates(StrEnum):
@@ -74,6 +75,16 @@ class WorkKind(IntEnum):
     """After an import: hand on every key that is free and has waiters, from (a = service, b = key) on."""
     DROP_MEMBERS = 4
     """Forget what the guarded batch whose position is in `cursor` has marked."""
+    TELL_AWAITERS = 5
+    """Tell all that wait for the end of the row whose seq is `a`."""
+    DROP_JOURNAL = 6
+    """Forget the journals of removed rows, from seq a to b."""
+    DROP_VALUES = 7
+    """Forget the state of a removed workflow run: a = service, b = key."""
+    SEND_CONTEXT = 8
+    """Send the rest of a journal and state to an attempt: a = seq, b = attempt, from cursor on."""
+    RECLAIM = 9
+    """Take back what was delivered before the position in `cursor`."""
 
 
 class Work(msgspec.Struct, array_like=True):
@@ -174,19 +185,64 @@ class Store(Protocol):
         """
 
     # -- call trees
-    def edge_add(self, parent: str, child: str) -> bool:
-        """Remember an open attached child; False when it was there."""
+    def edge_add(self, parent: str, child: str, step: int) -> bool:
+        """Remember an open attached child and the step that called it, -1 for none; False when it was there."""
 
-    def edge_remove(self, parent: str, child: str) -> bool: ...
+    def edge_remove(self, parent: str, child: str) -> int | None:
+        """Forget it; the step that called it, None when it was not there."""
+
     def edges(self, parent: str, after: str, limit: int) -> list[str]:
         """Children of a parent after an id, by id."""
 
-    # -- those waiting for a delivery
-    def ready_push(self, ordinal: int, seq: int) -> None:
+    def awaiter_add(self, seq: int, parent: str, child: str) -> None:
+        """Remember that this parent waits for the end of this row too, which it knows as `child`."""
+
+    def awaiters(self, seq: int, limit: int) -> list[tuple[str, str]]:
+        """(parent, child) of a row, by both."""
+
+    def awaiter_remove(self, seq: int, parent: str, child: str) -> None: ...
+
+    # -- journals
+    def journal_put(self, seq: int, entry: Entry) -> None:
+        """Add an entry to a row's journal, or replace the one of that step."""
+
+    def journal_entry(self, seq: int, step: int) -> Entry | None: ...
+    def journal(self, seq: int, after: int, limit: int) -> list[Entry]:
+        """A row's entries with step > after, by step."""
+
+    def journal_kept(self, first: int, last: int) -> bool:
+        """Whether there is any entry of a row with first <= seq <= last."""
+
+    def journal_drop(self, first: int, last: int, limit: int) -> int:
+        """Forget up to `limit` entries of rows first <= seq <= last that were removed, by (seq, step); how many."""
+
+    # -- state of keyed services
+    def value(self, service: str, key: str, name: str) -> bytes | None: ...
+    def value_put(self, service: str, key: str, name: str, value: bytes) -> bool:
+        """Set one; False when it was there."""
+
+    def value_remove(self, service: str, key: str, name: str) -> bool:
+        """Forget one; False when it was not there."""
+
+    def values(self, service: str, key: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """(name, value) of a key with name > after, by name."""
+
+    # -- deliveries
+    def held_put(self, seq: int, position: int) -> None:
+        """A delivery of this row went out at a position."""
+
+    def held_remove(self, seq: int) -> None: ...
+    def held_before(self, position: int, limit: int) -> list[int]:
+        """Rows whose delivery went out before a position, by seq."""
+
+    def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
         """Wait for a delivery; an ordinal is used once."""
 
-    def ready_pop(self) -> int | None:
-        """Take out the seq with the lowest ordinal."""
+    def ready_pop(self, lanes: Collection[str] | None) -> tuple[str, int] | None:
+        """Take out the (lane, seq) with the lowest ordinal of these lanes, None: of all.
+
+        What it costs must not grow with the number of those that wait in other lanes.
+        """
 
     # -- timers
     def timer_add(self, timer: Timer) -> None:
