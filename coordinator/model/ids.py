@@ -74,6 +74,20 @@ def partition_of(invocation: str, partitions: int) -> int:
     return partition_of_key(partition_key_of(invocation), partitions)
 
 
+def child_id(
+    parent: str, step: int, service: str, handler: str, *, key: str | None, idempotency_key: str | None
+) -> str:
+    """The id of what an invocation calls or sends in a step; known to whoever knows the step."""
+    if key is None and idempotency_key is not None:
+        key = once(service, handler, idempotency_key)
+    return derived_id(parent, step, key)
+
+
+def once(service: str, handler: str, idempotency_key: str) -> str:
+    """What routes a plain service's invocation with an idempotency key: all uses of it must meet in one partition."""
+    return f"{service}/{handler}/{idempotency_key}"
+
+
 def derived_id(origin: str, number: int, key: str | None) -> str:
     """The id of what `origin` (an id or a name unique in the system) creates as its `number`-th.
 

@@ -87,7 +87,7 @@ class Invocation(msgspec.Struct, array_like=True):
     scheduled_at: int | None
     completed_at: int | None
     timer_at: int | None
-    """When the row's one timer is due: a scheduled start, a retry, or the end of its retention."""
+    """When the row's one timer is due: a scheduled start, a retry, the end of a sleep, or of its retention."""
     deployment: str | None
     attempt: int
     """Number of the newest delivery; fences off the reports of older ones."""
@@ -129,9 +129,12 @@ class Payload(msgspec.Struct, array_like=True):
 
 def target(row: Invocation) -> str:
     """`Greeter/greet`, or with a key `CartObject/cart55/add`."""
-    if row.key is None:
-        return f"{row.service}/{row.handler}"
-    return f"{row.service}/{row.key}/{row.handler}"
+    return target_name(row.service, row.key, row.handler)
+
+
+def target_name(service: str, key: str | None, handler: str) -> str:
+    """A target as it is written."""
+    return f"{service}/{handler}" if key is None else f"{service}/{key}/{handler}"
 
 
 def status_name(row: Invocation) -> str:

@@ -42,10 +42,9 @@ AWAITED_MAX: Final = 64
 """Steps that a suspended invocation may wait for the first of."""
 STEPS_MAX: Final = 200_000
 """Steps of one invocation."""
+CONTEXT_ENTRIES_MAX: Final = 256
 CONTEXT_BYTES_MAX: Final = 256 * 1024
-"""Journal and state that one delivery carries at most; more follows in others."""
-VALUE_NAMES_MAX: Final = 10_000
-"""State entries of one key."""
+"""Journal and state that one delivery carries, but for one entry that is larger; more follows in others."""
 LANES_MAX: Final = 4_096
 """Lanes that are served at once."""
 CALL_BYTES_MAX: Final = RECORD_BYTES_MAX - 32 * 1024

@@ -14,7 +14,7 @@ import msgspec
 
 from coordinator.model import limits
 from coordinator.model.filters import Filter
-from coordinator.model.journal import Call, Entry, Step
+from coordinator.model.journal import Entry, Step
 from coordinator.model.scalars import Count, Duration, Time
 
 
@@ -239,6 +239,7 @@ class ChildEnded(Command, kw_only=True, tag=16):
 class EndChildren(Command, kw_only=True, tag=17):
     """To the children's partition: their parent was killed, or asks them to cancel."""
 
+    parent: str
     children: tuple[str, ...]
     action: str
     request: str | None = None
@@ -505,7 +506,7 @@ class DeadLetter(Message, kw_only=True, tag=80):
 
 COMMANDS: Final = (
     Invoke, Import, ImportEnd, Act, Batch, Control, Commit, Tick, Level,
-    Started, Suspended, BackingOff, Paused, Completed, Steps, ChildEnded, EndChildren, Adopt, Released, Serve,
+    Started, Suspended, BackingOff, Paused, Completed, Steps, Released, ChildEnded, EndChildren, Adopt, Serve,
 )  # fmt: skip
 REQUESTS: Final = (Submit, RequestControl, Decide, Lapse, Register)
 PROGRESS: Final = (Progress, RequestState)
@@ -514,7 +515,8 @@ DEAD_LETTERS: Final = (DeadLetter,)
 
 AnyCommand = (
     Invoke | Import | ImportEnd | Act | Batch | Control | Commit | Tick | Level
-    | Started | Suspended | BackingOff | Paused | Completed | Steps | ChildEnded | EndChildren | Adopt | Released | Serve
+    | Started | Suspended | BackingOff | Paused | Completed | Steps | Released | ChildEnded | EndChildren | Adopt
+    | Serve
 )  # fmt: skip
 AnyRequest = Submit | RequestControl | Decide | Lapse | Register
 AnyProgress = Progress | RequestState

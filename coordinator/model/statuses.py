@@ -49,13 +49,15 @@ class Event(StrEnum):
     """What may happen to one invocation beside the actions of operators."""
 
     DUE = "due"
-    """The time of a scheduled start, or of a retry, has come."""
+    """The time of a scheduled start, of a retry, or of the end of a sleep has come."""
     KEY_GRANTED = "key granted"
     """It is first in its key's queue and the key is free."""
     WOKEN = "woken"
     """What a suspended invocation waits for has arrived."""
     STARTED = "started"
     SUSPENDED = "suspended"
+    RELEASED = "released"
+    """Nobody runs the attempt any more; it is to be delivered again."""
     FAILED = "failed"
     """An attempt failed and is to be retried."""
     GAVE_UP = "gave up"
@@ -104,6 +106,7 @@ TRANSITIONS: Final[dict[tuple[Status, Action | Event], Change]] = {
     # time
     (_S.SCHEDULED, _E.DUE): Change(_S.READY),  # or PENDING while its key is held
     (_S.BACKING_OFF, _E.DUE): Change(_S.READY),
+    (_S.SUSPENDED, _E.DUE): Change(_S.READY),  # a sleep is over
     (_S.COMPLETED, _E.EXPIRED): Change(None),
     # keys
     (_S.PENDING, _E.KEY_GRANTED): Change(_S.READY),
@@ -113,6 +116,7 @@ TRANSITIONS: Final[dict[tuple[Status, Action | Event], Change]] = {
     # and may be sent twice; what was imported as running is delivered as it stands
     **{(s, _E.STARTED): Change(_S.RUNNING) for s in (_S.READY, _S.RUNNING)},
     **{(s, _E.SUSPENDED): Change(_S.SUSPENDED) for s in (_S.READY, _S.RUNNING)},
+    **{(s, _E.RELEASED): Change(_S.READY) for s in (_S.READY, _S.RUNNING)},
     **{(s, _E.FAILED): Change(_S.BACKING_OFF) for s in (_S.READY, _S.RUNNING)},
     **{(s, _E.GAVE_UP): Change(_S.PAUSED) for s in (_S.READY, _S.RUNNING)},
     **{(s, _E.COMPLETED): Change(_S.COMPLETED) for s in (_S.READY, _S.RUNNING)},

@@ -13,6 +13,7 @@ from coordinator.model.invocation import (
     CANCEL,
     CHILDREN,
     HELD,
+    STATE,
     CancelState,
     Invocation,
     status_name,
@@ -77,7 +78,7 @@ def act(
     was, ties, cancel, batch, asked_by = row.status, row.ties, row.cancel, row.batch, row.cancel_batch
     counter = row_effect(row, action, at, position, deployment)
     if counter is None:
-        m.store.remove(row)
+        lifecycle.remove(m, row)
         return Counter.APPLIED
     if single:
         row.batch = batch if row.status != _COMPLETED else None
@@ -108,7 +109,9 @@ def row_effect(row: Invocation, action: Action, at: int, position: int, deployme
         return Counter.NOT_APPLICABLE
     effect = plain_effect(action, status)
     if effect is not None:
+        state = row.ties & STATE
         perform(effect, row, at, position)
+        row.ties |= state
         return None if effect.removes else effect.counter
     if action is Action.RESUME:
         if deployment is not None:

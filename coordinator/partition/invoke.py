@@ -11,10 +11,7 @@ from coordinator.model.invocation import (
     ServiceType,
     status_name,
 )
-from coordinator.model.statuses import (
-    Outcome,
-    Status,
-)
+from coordinator.model.statuses import Status
 from coordinator.partition import lifecycle, outbox, trees
 from coordinator.partition.outputs import Answer
 from coordinator.stores.port import Timer
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
 _SCHEDULED = int(Status.SCHEDULED)
 _READY = int(Status.READY)
 _WORKFLOW = int(ServiceType.WORKFLOW)
+_NO_PAYLOAD = Payload()
 
 
 def invoke(m: "Machine", c: messages.Invoke) -> Answer:
@@ -33,7 +31,7 @@ def invoke(m: "Machine", c: messages.Invoke) -> Answer:
     known = _known(m, c)
     if known is not None:
         if c.parent is not None and not c.detached and known.id != c.id:
-            trees.tell_parent(m, c.parent, c.id, Outcome.FAILURE)
+            trees.attach(m, known, c.parent, c.id)
         return Answer(m.position, 200, known.id, status_name(known))
     row = Invocation(
         m.state.next_seq, c.id, c.service, c.handler, c.key, c.type, c.shared, m.now, c.parent, c.detached,
@@ -42,7 +40,7 @@ def invoke(m: "Machine", c: messages.Invoke) -> Answer:
     )  # fmt: skip
     if c.parent is not None and not c.detached:
         row.ties = PARENT
-    payload = Payload(c.input, c.headers) if c.input is not None or c.headers else None
+    payload = Payload(c.input, c.headers, depth=c.depth)
     if c.due_at is not None and c.due_at > m.now:
         row.status = _SCHEDULED
         row.scheduled_at = row.timer_at = c.due_at
@@ -50,7 +48,7 @@ def invoke(m: "Machine", c: messages.Invoke) -> Answer:
     else:
         row.scheduled_at = c.due_at
         lifecycle.begin(m, row)
-    insert(m, row, payload)
+    insert(m, row, None if payload == _NO_PAYLOAD else payload)
     return Answer(m.position, 200, row.id, status_name(row))
 
 

@@ -3,7 +3,7 @@
 What brings it about is in `invoke`, `reports`, `actions` and `timers`; here is what these have in common.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coordinator.model import messages
 from coordinator.model.invocation import (
@@ -12,7 +12,7 @@ from coordinator.model.invocation import (
     HELD,
     KEY,
     PARENT,
-    WOKEN,
+    STATE,
     Invocation,
     ServiceType,
 )
@@ -21,7 +21,7 @@ from coordinator.model.statuses import (
     Outcome,
     Status,
 )
-from coordinator.partition import keys, outbox, trees
+from coordinator.partition import contexts, deliveries, keys, outbox, trees
 from coordinator.partition.state import DELIVERIES
 from coordinator.stores.port import Timer, Work, WorkKind
 
@@ -35,6 +35,13 @@ _BACKING_OFF = int(Status.BACKING_OFF)
 _SUSPENDED = int(Status.SUSPENDED)
 _COMPLETED = int(Status.COMPLETED)
 _OBJECT = int(ServiceType.VIRTUAL_OBJECT)
+
+
+_TO_CHILDREN: Final[dict[int | None, str]] = {
+    int(Outcome.KILLED): Action.KILL,
+    int(Outcome.CANCELLED): Action.CANCEL,
+}
+"""Outcome → what its open children are asked; of another one's they go on, and nobody waits for them."""
 
 
 def needs_key(row: Invocation) -> bool:
@@ -58,27 +65,35 @@ def make_ready(m: "Machine", row: Invocation) -> None:
 
 
 def due(m: "Machine", row: Invocation) -> None:
-    """The time of a scheduled start, of a retry, or of the end of its retention has come."""
+    """The time of a scheduled start, of a retry, or of the end of a sleep or of its retention has come."""
     row.timer_at = None
     if row.status == _SCHEDULED:
         begin(m, row)
         m.save(row)
-    elif row.status == _BACKING_OFF:
+    elif row.status in (_BACKING_OFF, _SUSPENDED):
         make_ready(m, row)
         m.save(row)
     elif row.status == _COMPLETED:
-        m.store.remove(row)
+        remove(m, row)
 
 
-def wake(m: "Machine", row: Invocation) -> None:
-    """What it waits for has arrived, or what it may be about to report that it waits for."""
-    if row.status == _SUSPENDED:
-        make_ready(m, row)
-    elif row.ties & HELD:
-        row.ties |= WOKEN
+def remove(m: "Machine", row: Invocation) -> None:
+    """Forget a completed invocation, and what only it had use for."""
+    m.store.remove(row)
+    forget_journals(m, row.seq, row.seq)
+    if row.ties & STATE:
+        m.todo.append(Work(0, WorkKind.DROP_VALUES, row.service, contexts.space_of_run(row)))
 
 
-def ended(m: "Machine", row: Invocation, ties: int, *, asked_by: int | None, batch: int | None) -> None:
+def forget_journals(m: "Machine", first: int, last: int) -> None:
+    """Forget the journals of those of these rows that were removed, in time."""
+    if m.store.journal_kept(first, last):
+        m.todo.append(Work(0, WorkKind.DROP_JOURNAL, str(first), str(last)))
+
+
+def ended(
+    m: "Machine", row: Invocation, ties: int, *, asked_by: int | None, batch: int | None, output: bytes | None = None
+) -> None:
     """What follows for others when an invocation with these ties has ended.
 
     `asked_by` is the batch that had asked it to cancel, `batch` the one that ended it, by position.
@@ -88,15 +103,15 @@ def ended(m: "Machine", row: Invocation, ties: int, *, asked_by: int | None, bat
     if not ties:
         return
     if ties & HELD:
-        m.state.held -= 1
+        deliveries.free_slot(m, row)
         outbox.send(m, DELIVERIES, messages.Drop(id=row.id, attempt=row.attempt))
     if ties & KEY and row.key is not None:
         m.store.set_holder(row.service, row.key, 0)
         m.todo.append(Work(0, WorkKind.HAND_ON, row.service, row.key, batch=batch))
-    if ties & PARENT and row.parent is not None and row.outcome is not None:
-        trees.tell_parent(m, row.parent, row.id, Outcome(row.outcome))
+    if ties & PARENT:
+        trees.tell_parents(m, row, output)
     if ties & CHILDREN:
-        action = Action.KILL if row.outcome == Outcome.KILLED else ""
+        action = _TO_CHILDREN.get(row.outcome, "")
         m.todo.append(Work(0, WorkKind.TELL_CHILDREN, row.id, action, batch=batch, forget=True))
     if ties & CANCEL and asked_by is not None:
         _settle_cancel(m, asked_by, Outcome(row.outcome or 0))

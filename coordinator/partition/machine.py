@@ -15,7 +15,8 @@ clock, draws a number or knows what has been published.
 4. **Send.** Whatever others must learn goes to the outbox, numbered per destination (`outbox`).
 
 Not to look for here: batches (`batches`, `scans`, `catchup`), timers and ticks (`ticks`, `timers`), keys
-(`keys`), call trees (`trees`), one invocation and its verbs (`lifecycle`, `invoke`, `reports`, `actions`).
+(`keys`), call trees (`trees`), one invocation and its verbs (`lifecycle`, `invoke`, `reports`, `actions`), what its
+handler does (`steps`), and handing it to a participant (`deliveries`, `contexts`).
 """
 
 from collections import deque
@@ -37,6 +38,7 @@ from coordinator.partition import (
     invoke,
     outbox,
     reports,
+    steps,
     ticks,
     trees,
     work,
@@ -97,6 +99,10 @@ class Machine:
         self.to_settle: deque[BatchState] = deque()
         """Batches that may be over once `todo` is worked off."""
         self.made_ready: list[Invocation] = []
+        self.served: frozenset[str] | None = None
+        self.waiting = 0
+        """Entries of the backlog in lanes that are served."""
+        self.look_at_lanes()
         # For whoever drives the machine:
         self.tick_filled = False
         """Whether the last tick stopped at one of its quotas, so that its time tells how long such a one takes."""
@@ -115,6 +121,12 @@ class Machine:
                 self.prepared.add(state.position)
         self.pending.sort(key=lambda pending: pending.position)
         self.newest_pending = self.pending[-1].position if self.pending else -1
+
+    def look_at_lanes(self) -> None:
+        """Derive from the state which lanes are delivered and how many wait there."""
+        lanes, backlog = self.state.served, self.state.backlog
+        self.served = None if lanes is None else frozenset(lanes)
+        self.waiting = sum(backlog.values() if lanes is None else (backlog.get(lane, 0) for lane in lanes))
 
     def index_batch(self, state: BatchState) -> None:
         """Let the batch be found by the positions at which it takes effect."""
@@ -160,9 +172,9 @@ class Machine:
             answer = self._dead_letter(record.value, str(error))  # what it looked up was caught up all the same
         if self.todo:
             work.drain(self)
-        if self.made_ready or (state.backlog and state.held < limits.DELIVERIES_MAX):
+        if self.made_ready or (self.waiting and state.held < limits.DELIVERIES_MAX):
             deliveries.dispatch(self)
-            while self.todo:  # what catching up the backlog's entries has led to
+            while self.todo:  # what catching up the backlog's entries has led to, and what is longer than a start
                 work.drain(self)
                 deliveries.dispatch(self)
         return answer
@@ -288,7 +300,9 @@ _HANDLERS: Final[dict[type, Handler]] = {
     messages.BackingOff: reports.backing_off,
     messages.Paused: reports.gave_up,
     messages.Completed: reports.completed,
-    messages.Called: trees.called,
+    messages.Steps: steps.steps,
+    messages.Released: reports.released,
+    messages.Serve: deliveries.serve,
     messages.ChildEnded: trees.child_ended,
     messages.EndChildren: trees.end_children,
     messages.Adopt: trees.adopt,

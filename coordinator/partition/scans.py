@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from coordinator.model.filters import EMPTY
 from coordinator.model.invocation import Invocation
 from coordinator.model.statuses import Status
-from coordinator.partition import batches
+from coordinator.partition import batches, lifecycle
 from coordinator.partition.pending import Pending
 from coordinator.partition.state import BatchState, Phase
 from coordinator.stores.port import Condition, Slice, Timer
@@ -137,6 +137,8 @@ def _without_ties(m: "Machine", pending: Pending, part: Slice) -> None:
     for effect, in_statuses in pending.sweeps():
         condition = Condition(pending.filter, pending.position, None if effect.only_stamps else tied, in_statuses)
         done = m.store.sweep(part, condition, effect, pending.time, pending.position)
+        if effect.removes and done:
+            lifecycle.forget_journals(m, part.after + 1, part.upto)
         tally.matched += done
         setattr(tally, effect.counter, getattr(tally, effect.counter) + done)
         if done and ("status", _COMPLETED) in effect.sets:

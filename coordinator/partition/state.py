@@ -42,8 +42,10 @@ class State(msgspec.Struct):
     next_seq: int = 1
     next_ready: int = 1
     next_work: int = 1
-    backlog: int = 0
-    """Entries waiting for a delivery slot."""
+    backlog: dict[str, int] = {}
+    """Entries that wait for a delivery, by lane."""
+    served: tuple[str, ...] | None = None
+    """The lanes that are delivered, in order; None: all."""
     works: int = 0
     """Work items stored."""
     held: int = 0

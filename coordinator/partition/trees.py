@@ -9,82 +9,82 @@ from typing import TYPE_CHECKING
 
 from coordinator.model import ids, limits, messages
 from coordinator.model.errors import CallerError
-from coordinator.model.invocation import CHILDREN, HELD, PARENT, CancelState, Invocation
+from coordinator.model.invocation import CHILDREN, HELD, PARENT, PICKY, WOKEN, CancelState, Invocation
 from coordinator.model.statuses import OUTCOME_NAMES, Action, Counter, Outcome, Status
-from coordinator.partition import actions, batches, invoke, lifecycle, outbox, reports
-from coordinator.partition.outputs import Answer
-from coordinator.stores.port import Work
+from coordinator.partition import actions, batches, contexts, lifecycle, outbox
+from coordinator.partition.state import DELIVERIES
+from coordinator.stores.port import Work, WorkKind
 
 if TYPE_CHECKING:
     from coordinator.partition.machine import Machine
 
 _COMPLETED = int(Status.COMPLETED)
+_SUSPENDED = int(Status.SUSPENDED)
+_NO_STEP = -1
+"""Of an edge that was imported."""
 
 
-def called(m: "Machine", c: messages.Called) -> Answer | None:
-    """A running handler calls others: an edge for each attached one, and the invocation by message."""
-    if len(c.calls) > limits.CALLS_PER_REPORT_MAX:
-        raise CallerError(f"a report may hold {limits.CALLS_PER_REPORT_MAX} calls; send more reports")
-    for call in c.calls:
-        invoke.check_names(call.service, call.handler, call.key, call.type, call.idempotency_key)
-        _check_size(call)
-    row = m.row_by_id(c.id)
-    if row is None or row.attempt != c.attempt or not row.ties & HELD:
-        return reports.stale(m, c)
-    attached = sum(not call.detached for call in c.calls)
-    if row.children + attached > limits.CHILDREN_MAX:
-        return Answer(
-            m.position, 409, c.id, detail=f"{c.id} has called {limits.CHILDREN_MAX} children, as many as it may"
-        )
-    if attached and row.cancel == CancelState.REQUESTED:
-        detail = f"{c.id} is asked to cancel: its attached calls fail as cancelled until that has surfaced"
-        return Answer(m.position, 409, c.id, OUTCOME_NAMES[Outcome.CANCELLED], detail)
-    for n, call in enumerate(c.calls):
-        child = ids.derived_id(f"{m.state.log}/{m.state.partition}/{m.position}", n, call.key)
-        if not call.detached:
-            m.store.edge_add(row.id, child)
-            row.ties |= CHILDREN
-        outbox.send_to_partition(m, outbox.partition_of(m, child), _invocation_of(call, child, row))
-    row.children += attached
-    m.save(row)
-    return None
+def tell_parents(m: "Machine", row: Invocation, output: bytes | None) -> None:
+    """Send word of an invocation's end to the parent that called it, and to others that have attached to it."""
+    if row.parent is not None and not row.detached:
+        _tell(m, row.parent, row.id, row, output)
+    if m.store.awaiters(row.seq, 1):
+        m.todo.append(Work(0, WorkKind.TELL_AWAITERS, str(row.seq)))
 
 
-def _check_size(call: messages.Call) -> None:
-    """Raise CallerError when the invoke record that comes of it could be too large for its partition to take."""
-    size = len(call.input or b"")
-    for name, value in call.headers.items():
-        size += len(name.encode()) + len(value.encode()) + 10  # and at most five bytes before each
-    if size > limits.CALL_BYTES_MAX:
-        raise CallerError(f"input and headers of a call may have {limits.CALL_BYTES_MAX} bytes, and these have {size}")
+def attach(m: "Machine", row: Invocation, parent: str, child: str) -> None:
+    """A call has met an invocation that is there already: its parent is told of that one's end too.
+
+    The parent knows it as `child`. It is not the parent's own, so neither a kill nor a cancel goes down to it.
+    """
+    if row.status == _COMPLETED:
+        _tell(m, parent, child, row, m.store.payload(row.seq).output)
+        return
+    m.store.awaiter_add(row.seq, parent, child)
+    row.ties |= PARENT
+    row.caught_up_to = m.position
+    m.store.save(row)  # with the modified_at that it has: nothing has become of it
 
 
-def _invocation_of(call: messages.Call, child: str, parent: Invocation) -> messages.Invoke:
-    return messages.Invoke(
-        id=child,
-        service=call.service,
-        handler=call.handler,
-        key=call.key,
-        type=call.type,
-        shared=call.shared,
-        input=call.input,
-        headers=call.headers,
-        due_at=call.due_at,
-        idempotency_key=call.idempotency_key,
-        parent=parent.id,
-        detached=call.detached,
-    )
+def tell_awaiters(m: "Machine", item: Work) -> bool:
+    """Tell those that have attached to an invocation of its end; False when there are more."""
+    seq = int(item.a)
+    while m.rows_left > 1:
+        row = m.row_by_seq(seq)
+        payload = m.store.payload(seq)
+        waiting = m.store.awaiters(seq, m.rows_left)
+        if not waiting:
+            return True
+        m.rows_left -= len(waiting)
+        for parent, child in waiting:
+            m.store.awaiter_remove(seq, parent, child)
+            _tell(m, parent, child, row, payload.output)
+    return False
 
 
-def tell_parent(m: "Machine", parent: str, child: str, outcome: Outcome) -> None:
-    """Send word of an attached child's end to where its parent lives."""
-    message = messages.ChildEnded(parent=parent, child=child, outcome=OUTCOME_NAMES[outcome])
+def _tell(m: "Machine", parent: str, child: str, row: Invocation | None, output: bytes | None) -> None:
+    """Send word of how an invocation has ended; `row` None: it was purged before all were told."""
+    if row is None:
+        message = _child_ended(parent, child, Outcome.FAILURE, failure="it was purged before its result was told")
+    elif row.outcome == Outcome.FAILURE:
+        message = _child_ended(parent, child, Outcome.FAILURE, failure=row.last_failure)
+    else:
+        message = _child_ended(parent, child, Outcome(row.outcome or 0), output=output)
     outbox.send_to_partition(m, outbox.partition_of(m, parent), message)
 
 
+def _child_ended(
+    parent: str, child: str, outcome: Outcome, *, output: bytes | None = None, failure: str | None = None
+) -> messages.ChildEnded:
+    return messages.ChildEnded(
+        parent=parent, child=child, outcome=OUTCOME_NAMES[outcome], output=output, failure=failure
+    )
+
+
 def child_ended(m: "Machine", c: messages.ChildEnded) -> None:
-    """Close the edge; the parent goes on, or is told of its cancel once it was the last."""
-    if not m.store.edge_remove(c.parent, c.child):
+    """Close the edge and enter the result; the parent goes on, or is told of its cancel once it was the last."""
+    step = m.store.edge_remove(c.parent, c.child)
+    if step is None:
         return
     row = m.row_by_id(c.parent)
     if row is None or row.status == _COMPLETED:
@@ -92,11 +92,21 @@ def child_ended(m: "Machine", c: messages.ChildEnded) -> None:
     was = row.status, row.ties
     if not m.store.edges(c.parent, "", 1):
         row.ties &= ~CHILDREN
-    if row.cancel != CancelState.REQUESTED or row.ties & HELD:
-        lifecycle.wake(m, row)
-    if row.cancel == CancelState.REQUESTED and not row.ties & CHILDREN:
-        actions.surface_cancel(m, row)
-    if (row.status, row.ties) != was:
+    entry = m.store.journal_entry(row.seq, step) if step >= 0 else None
+    if entry is not None:
+        entry.done, entry.outcome, entry.value, entry.failure = True, c.outcome, c.output, c.failure
+        entry.withheld = row.cancel == CancelState.REQUESTED
+        m.store.journal_put(row.seq, entry)
+    if row.ties & HELD:
+        row.ties |= WOKEN
+    if row.cancel == CancelState.REQUESTED:
+        if not row.ties & CHILDREN:
+            actions.surface_cancel(m, row)
+    elif row.ties & HELD and entry is not None:
+        outbox.send(m, DELIVERIES, messages.Notify(id=row.id, attempt=row.attempt, entry=contexts.as_told(row, entry)))
+    elif row.status == _SUSPENDED and (not row.ties & PICKY or entry is None or entry.awaited):
+        lifecycle.make_ready(m, row)
+    if entry is not None or (row.status, row.ties) != was:
         m.save(row)
 
 
@@ -106,15 +116,15 @@ def adopt(m: "Machine", c: messages.Adopt) -> None:
     row = m.row_by_id(c.parent)
     if row is not None and row.status == _COMPLETED:
         if row.outcome == Outcome.KILLED:
-            _end(m, outbox.partition_of(m, c.child), [c.child], Action.KILL, row.batch)
+            _end(m, c.parent, [c.child], Action.KILL, row.batch)
         return
-    if m.store.edge_add(c.parent, c.child) and row is not None:
+    if m.store.edge_add(c.parent, c.child, _NO_STEP) and row is not None:
         row.ties |= CHILDREN
         row.children += 1
         row.caught_up_to = m.position
         m.store.save(row)  # with the modified_at that it has: it is taken over as it stands
         if row.cancel == CancelState.REQUESTED:
-            _end(m, outbox.partition_of(m, c.child), [c.child], Action.CANCEL, row.cancel_batch)
+            _end(m, c.parent, [c.child], Action.CANCEL, row.cancel_batch)
 
 
 def tell_children(m: "Machine", item: Work) -> bool:
@@ -132,15 +142,17 @@ def tell_children(m: "Machine", item: Work) -> bool:
             if item.forget:
                 m.store.edge_remove(item.a, child)
         if item.b:
-            for partition, chunk in sorted(by_partition.items()):
-                _end(m, partition, chunk, item.b, item.batch)
+            for _, chunk in sorted(by_partition.items()):
+                _end(m, item.a, chunk, item.b, item.batch)
     return False
 
 
-def _end(m: "Machine", partition: int, children: list[str], action: str, batch_position: int | None) -> None:
+def _end(m: "Machine", parent: str, children: list[str], action: str, batch_position: int | None) -> None:
+    """Send an action to children that share a partition."""
+    partition = outbox.partition_of(m, children[0])
     batch = m.by_position.get(batch_position) if batch_position is not None else None
     message = messages.EndChildren(
-        children=tuple(children), action=action, request=None if batch is None else batch.request
+        parent=parent, children=tuple(children), action=action, request=None if batch is None else batch.request
     )
     outbox.send_to_partition(m, partition, message)
     if batch is not None:
@@ -160,9 +172,13 @@ def end_children(m: "Machine", c: messages.EndChildren) -> None:
         m.note(batch)
     for id in c.children:
         row = m.row_by_id(id)
+        if row is None and c.action == Action.CANCEL:
+            # What its call was attached to is not its own and goes on, but it waits for that no longer.
+            gone = _child_ended(c.parent, id, Outcome.CANCELLED)
+            outbox.send_to_partition(m, outbox.partition_of(m, c.parent), gone)
         if row is None or row.status == _COMPLETED:
             continue
-        if c.action == Action.KILL:
+        if c.action == Action.KILL and not m.store.awaiters(row.seq, 1):
             row.ties &= ~PARENT  # the parent is gone and waits for nobody
         counter = actions.act(m, row, Action(c.action), at=m.now, position=m.position, single=True, behalf=behalf)
         if batch is not None:

@@ -8,7 +8,7 @@ account is done.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from coordinator.partition import batches, keys, trees
+from coordinator.partition import batches, contexts, deliveries, keys, trees
 from coordinator.stores.port import Work, WorkKind
 
 if TYPE_CHECKING:
@@ -64,9 +64,27 @@ def _drop_members(m: "Machine", item: Work) -> bool:
     return m.rows_left > 0
 
 
+def _drop_journal(m: "Machine", item: Work) -> bool:
+    dropped = m.store.journal_drop(int(item.a), int(item.b), m.rows_left)
+    m.rows_left -= dropped
+    return m.rows_left > 0
+
+
+def _drop_values(m: "Machine", item: Work) -> bool:
+    for name, _ in m.store.values(item.a, item.b, "", m.rows_left):
+        m.store.value_remove(item.a, item.b, name)
+        m.rows_left -= 1
+    return m.rows_left > 0
+
+
 _KINDS: Final[dict[WorkKind, Callable[["Machine", Work], bool]]] = {
     WorkKind.HAND_ON: keys.hand_on,
     WorkKind.TELL_CHILDREN: trees.tell_children,
     WorkKind.SETTLE_KEYS: keys.settle,
     WorkKind.DROP_MEMBERS: _drop_members,
+    WorkKind.TELL_AWAITERS: trees.tell_awaiters,
+    WorkKind.DROP_JOURNAL: _drop_journal,
+    WorkKind.DROP_VALUES: _drop_values,
+    WorkKind.SEND_CONTEXT: contexts.send_rest,
+    WorkKind.RECLAIM: deliveries.reclaim,
 }

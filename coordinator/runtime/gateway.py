@@ -162,8 +162,7 @@ class Gateway:
         if key is not None:
             partition_key = ids.key_partition_key(key)
         elif idempotency_key is not None:
-            # All uses of an idempotency key must meet in one partition.
-            partition_key = ids.key_partition_key(f"{service}/{handler}/{idempotency_key}")
+            partition_key = ids.key_partition_key(ids.once(service, handler, idempotency_key))
         else:
             partition_key = random.getrandbits(64)
         id = ids.invocation_id(partition_key, secrets.randbits(128))
