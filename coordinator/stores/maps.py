@@ -1,6 +1,6 @@
 """Maps whose changes can be taken back: what the reference model of the store is made of.
 
-A transaction is an undo journal: each change notes what was there before, `rollback` plays the notes backwards,
+A transaction is an undo log: each change notes what was there before, `rollback` plays the notes backwards,
 `commit` drops them. So a commit costs nothing and a rollback costs what was changed.
 """
 
@@ -16,7 +16,7 @@ V = TypeVar("V")
 _NOTHING: Any = object()
 
 
-class Journal:
+class UndoLog:
     """What was there before each change of the open transaction."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Journal:
 
 
 class Map(Generic[K, V]):
-    """A dict that notes in a journal how to undo each change."""
+    """A dict that notes in an undo log what each change replaces."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, undo: UndoLog) -> None:
+        self._undo = undo
         self.values: dict[K, V] = {}
 
     def get(self, key: K) -> V | None:
@@ -55,7 +55,7 @@ class Map(Generic[K, V]):
     def put(self, key: K, value: V) -> bool:
         """False when the key was there."""
         before = self.values.get(key, _NOTHING)
-        self._journal.note(self, key, before)
+        self._undo.note(self, key, before)
         self._set(key, value)
         return before is _NOTHING
 
@@ -64,7 +64,7 @@ class Map(Generic[K, V]):
         before = self.values.get(key, _NOTHING)
         if before is _NOTHING:
             return False
-        self._journal.note(self, key, before)
+        self._undo.note(self, key, before)
         self._unset(key)
         return True
 
@@ -84,8 +84,8 @@ class Map(Generic[K, V]):
 class Sorted(Map[K, V]):
     """The same with its keys in order. Of tuples a shorter one stands before all that begin with it."""
 
-    def __init__(self, journal: Journal) -> None:
-        super().__init__(journal)
+    def __init__(self, undo: UndoLog) -> None:
+        super().__init__(undo)
         self._keys: list[Any] = []
 
     def above(self, key: Any) -> Iterator[K]:

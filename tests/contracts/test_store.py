@@ -1,6 +1,6 @@
 """What every store does. An adapter is added here by a class that opens one, and by its name in `ADAPTERS`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 from coordinator.model.effects import CANCELLED, COUNTED, KILLED, PAUSED, REMOVED, Effect, perform
 from coordinator.model.filters import EMPTY, Filter
 from coordinator.model.invocation import Invocation, Payload
+from coordinator.model.journal import Entry, StepKind
 from coordinator.stores.memory import MemoryStore
 from coordinator.stores.port import Candidates, Condition, Scan, Slice, Store, Timer, Work, WorkKind
 from coordinator.stores.sqlite import SqliteStore
@@ -66,7 +67,7 @@ def test_a_new_store_has_no_state_and_no_facts(store: Store) -> None:
     assert store.load_state() is None
     assert list(store.dump()) == []
     assert store.next_timer() is None
-    assert store.ready_pop() is None
+    assert store.ready_pop(None) is None
     assert store.outbox_destinations() == []
 
 
@@ -89,10 +90,22 @@ def test_rollback_takes_everything_back(store: Store) -> None:
     store.set_holder("Cart", "b", 9)
     store.queue_pop("Cart", "a")
     store.queue_push("Cart", "z", 1, "", 9)
-    store.edge_add("inv_1", "inv_9")
+    store.edge_add("inv_1", "inv_9", 1)
     store.edge_remove("inv_1", "inv_2")
-    store.ready_pop()
-    store.ready_push(99, 9)
+    store.awaiter_add(1, "inv_9", "inv_1")
+    store.awaiter_remove(1, "inv_3", "inv_1")
+    store.journal_put(1, Entry(step=0, kind=StepKind.RUN, value=b"other"))
+    store.journal_put(1, Entry(step=1, kind=StepKind.SLEEP))
+    store.journal_put(2, Entry(step=0, kind=StepKind.RUN))
+    store.journal_drop(2, 2, 9)
+    store.value_put("Cart", "a", "total", b"other")
+    store.value_put("Cart", "a", "new", b"")
+    store.value_remove("Cart", "a", "items")
+    store.held_put(3, 46)
+    store.held_put(2, 47)
+    store.held_remove(1)
+    store.ready_pop(None)
+    store.ready_push("Greeter", 99, 9)
     store.timer_remove(Timer(5, 1, 1))
     store.timer_add(Timer(6, 1, 1))
     store.work_remove(1)
@@ -112,18 +125,28 @@ def test_rollback_takes_everything_back(store: Store) -> None:
     assert store.by_id("inv_2") == row(2)
     assert store.outbox_list(0, 0, 9) == [(1, b"hello")]
     assert store.outbox_destinations() == [0]
+    assert store.journal(1, -1, 9) == [Entry(step=0, kind=StepKind.CALL, name="Cart/a/add", done=False)]
+    assert store.held_before(99, 9) == [1, 3]
+    store.begin()
+    assert [store.ready_pop(None) for _ in range(2)] == [("Greeter", 3), None]
 
 
 def fill(store: Store) -> None:
     """Something in every table."""
     add(store, row(1), row(2), row(3))
-    store.save_payload(1, Payload(b"in", {"b": "2", "a": "1"}, b"out"))
+    store.save_payload(1, Payload(b"in", {"b": "2", "a": "1"}, b"out", 3, "inv_0", None))
     store.save_state(b"state")
     store.add_member(40, 1)
     store.set_holder("Cart", "a", 1)
     store.queue_push("Cart", "a", 3, "x", 2)
-    store.edge_add("inv_1", "inv_2")
-    store.ready_push(1, 3)
+    store.edge_add("inv_1", "inv_2", 7)
+    store.awaiter_add(1, "inv_3", "inv_1")
+    store.journal_put(1, Entry(step=0, kind=StepKind.CALL, name="Cart/a/add", done=False))
+    store.value_put("Cart", "a", "total", b"5")
+    store.value_put("Cart", "a", "items", b"[]")
+    store.held_put(3, 45)
+    store.held_put(1, 44)
+    store.ready_push("Greeter", 1, 3)
     store.timer_add(Timer(5, 1, 1))
     store.work_put(Work(1, WorkKind.TELL_CHILDREN, "inv_1", "kill", "", 40, True))
     store.batch_put(40, "request", b"batch")
@@ -134,12 +157,18 @@ def test_the_dump_shows_every_fact_in_one_order(store: Store) -> None:
     fill(store)
     assert [(table, values) for table, values in store.dump() if table != "invocation"] == [
         ("state", (b"state",)),
-        ("payload", (1, b"in", (("a", "1"), ("b", "2")), b"out")),
+        ("payload", (1, b"in", (("a", "1"), ("b", "2")), b"out", 3, "inv_0", None)),
         ("member", (40, 1)),
         ("holder", ("Cart", "a", 1)),
         ("queue", ("Cart", "a", 3, "x", 2)),
-        ("edge", ("inv_1", "inv_2")),
-        ("ready", (1, 3)),
+        ("edge", ("inv_1", "inv_2", 7)),
+        ("awaiter", (1, "inv_3", "inv_1")),
+        ("journal", (1, 0, 1, "Cart/a/add", False, None, None, None, 0, None, None, False, False)),
+        ("value", ("Cart", "a", "items", b"[]")),
+        ("value", ("Cart", "a", "total", b"5")),
+        ("held", (1, 44)),
+        ("held", (3, 45)),
+        ("ready", ("Greeter", 1, 3)),
         ("timer", (5, 1, 1)),
         ("work", (1, 2, "inv_1", "kill", "", 40, True)),
         ("batch", (40, "request", b"batch")),
@@ -261,7 +290,21 @@ def test_a_payload_is_kept_beside_its_row(store: Store) -> None:
     store.save_payload(1, Payload())
     store.save_payload(3, Payload(None, {}, b""))
     again(store)
-    assert facts(store, "payload") == [(3, None, (), b"")]
+    assert facts(store, "payload") == [(3, None, (), b"", 0, None, None)]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [Payload(depth=2), Payload(b"", restarted_from="inv_0"), Payload(None, {"a": "b"}, restarted_as="inv_9")],
+)
+def test_where_an_invocation_comes_from_is_kept_beside_it(store: Store, payload: Payload) -> None:
+    store.insert(row(1), payload)
+    assert store.payload(1) == payload
+    again(store)
+    assert store.payload(1) == payload
+    store.save_payload(1, Payload(b"in"))
+    again(store)
+    assert store.payload(1) == Payload(b"in")
 
 
 def test_a_payload_that_was_read_is_a_copy(store: Store) -> None:
@@ -498,35 +541,218 @@ def test_free_keys_have_waiters_and_no_holder(store: Store) -> None:
 
 
 def test_edges_are_remembered_once_and_told_in_order(store: Store) -> None:
-    assert [store.edge_add("p", child) for child in ("c", "a", "c", "b")] == [True, True, False, True]
-    store.edge_add("o", "a")
-    store.edge_add("pa", "a")
+    assert [store.edge_add("p", child, 3) for child in ("c", "a", "c", "b")] == [True, True, False, True]
+    store.edge_add("o", "a", 0)
+    store.edge_add("pa", "a", 0)
     assert store.edges("p", "", 2) == ["a", "b"]
     assert store.edges("p", "b", 2) == ["c"]
-    assert [store.edge_remove("p", "b") for _ in range(2)] == [True, False]
+    assert [store.edge_remove("p", "b") for _ in range(2)] == [3, None]
     again(store)
     assert store.edges("p", "", 9) == ["a", "c"]
     assert store.edges("x", "", 9) == []
 
 
-# -- those waiting for a delivery
+def test_an_edge_keeps_the_step_that_it_was_first_added_with(store: Store) -> None:
+    for child, step in [("a", -1), ("b", 0), ("a", 5), ("b", 6)]:
+        store.edge_add("p", child, step)
+    again(store)
+    assert [store.edge_remove("p", child) for child in ("a", "b")] == [-1, 0]
+
+
+def test_awaiters_are_told_by_parent_then_child(store: Store) -> None:
+    for parent, child in [("q", "a"), ("p", "z"), ("p", "a"), ("q", "a")]:
+        store.awaiter_add(5, parent, child)
+    store.awaiter_add(4, "p", "b")
+    store.awaiter_add(6, "a", "a")
+    assert store.awaiters(5, 2) == [("p", "a"), ("p", "z")]
+    again(store)
+    store.awaiter_remove(5, "p", "z")
+    store.awaiter_remove(5, "z", "p")
+    assert store.awaiters(5, 9) == [("p", "a"), ("q", "a")]
+    assert store.awaiters(7, 9) == []
+
+
+# -- journals
+
+FULL = Entry(
+    step=4,
+    kind=StepKind.CALL,
+    name="Cart/\U0001d518/add",
+    done=True,
+    value=b"\0" * 10_000,
+    failure="broken",
+    outcome="failure",
+    number=7,
+    due_at=99,
+    child="inv_8",
+    withheld=True,
+    awaited=True,
+)
+
+
+def steps(store: Store, seq: int) -> list[int]:
+    return [entry.step for entry in store.journal(seq, -1, 99)]
+
+
+def keep(store: Store, seq: int, *steps: int) -> None:
+    for step in steps:
+        store.journal_put(seq, Entry(step=step, kind=StepKind.RUN))
+
+
+def test_a_journal_is_read_by_step(store: Store) -> None:
+    keep(store, 2, 10, 0, 2)
+    keep(store, 3, 1)
+    again(store)
+    keep(store, 2, 9, 1)
+    for _ in range(2):
+        assert steps(store, 2) == [0, 1, 2, 9, 10]
+        assert [entry.step for entry in store.journal(2, 1, 2)] == [2, 9]
+        assert store.journal(2, 10, 9) == store.journal(4, -1, 9) == []
+        again(store)
+
+
+def test_an_entry_comes_back_as_it_was_and_is_replaced_as_a_whole(store: Store) -> None:
+    store.journal_put(1, FULL)
+    for _ in range(2):
+        assert store.journal_entry(1, 4) == FULL
+        assert store.journal(1, 3, 1) == [FULL]
+        assert store.journal_entry(1, 3) is store.journal_entry(4, 1) is None
+        again(store)
+    bare = Entry(step=4, kind=StepKind.RUN)
+    store.journal_put(1, bare)
+    for _ in range(2):
+        assert store.journal_entry(1, 4) == bare
+        assert store.journal(1, -1, 9) == [bare]
+        again(store)
+
+
+def test_an_entry_that_was_put_or_read_is_a_copy(store: Store) -> None:
+    mine = Entry(step=0, kind=StepKind.CALL, done=False)
+    store.journal_put(1, mine)
+    mine.done = True
+    for _ in range(2):
+        for read in (store.journal_entry(1, 0), *store.journal(1, -1, 9)):
+            assert read is not None
+            assert not read.done
+            read.done = True
+        again(store)
+
+
+def test_whether_a_journal_is_kept_is_known_for_a_stretch(store: Store) -> None:
+    for seq in (3, 6):
+        keep(store, seq, 0, 1)
+    for _ in range(2):
+        kept = [(first, last) for first in range(1, 9) for last in range(first, 9) if store.journal_kept(first, last)]
+        assert kept == [(f, z) for f in range(1, 9) for z in range(f, 9) if f <= 3 <= z or f <= 6 <= z]
+        again(store)
+
+
+def test_a_journal_outlives_its_row_until_it_is_dropped(store: Store) -> None:
+    add(store, *(row(seq) for seq in range(1, 7)))
+    for seq in range(1, 7):
+        keep(store, seq, 0, 1, 2)
+    store.remove(found(store, 2))
+    again(store)
+    store.remove(found(store, 4))
+    store.sweep(Slice(ALL, 4, 5), EVERY, REMOVED, 7, 50)
+    assert steps(store, 2) == steps(store, 4) == steps(store, 5) == [0, 1, 2]
+    assert store.journal_drop(1, 4, 4) == 4
+    assert [steps(store, seq) for seq in range(1, 7)] == [[0, 1, 2], [], [0, 1, 2], [1, 2], [0, 1, 2], [0, 1, 2]]
+    again(store)
+    assert [store.journal_drop(1, 9, 4) for _ in range(3)] == [4, 1, 0]
+    assert [steps(store, seq) for seq in range(1, 7)] == [[0, 1, 2], [], [0, 1, 2], [], [], [0, 1, 2]]
+
+
+def test_a_journal_can_be_dropped_in_the_transaction_that_made_it(store: Store) -> None:
+    add(store, row(1), row(2))
+    keep(store, 1, 0, 1)
+    keep(store, 2, 0)
+    store.remove(found(store, 1))
+    assert store.journal_drop(1, 2, 9) == 2
+    again(store)
+    assert [steps(store, seq) for seq in (1, 2)] == [[], [0]]
+
+
+# -- state of keyed services
+
+
+def test_state_is_kept_for_each_key_by_name(store: Store) -> None:
+    assert [store.value_put("Cart", "a", name, b"1") for name in ("y", "x", "y")] == [True, True, False]
+    store.value_put("Cart", "a", "y", b"2")
+    store.value_put("Cart", "ab", "x", b"3")
+    store.value_put("Car", "ta", "x", b"4")
+    for _ in range(2):
+        assert store.value("Cart", "a", "y") == b"2"
+        assert store.value("Cart", "a", "z") is None
+        assert store.values("Cart", "a", "", 9) == [("x", b"1"), ("y", b"2")]
+        assert store.values("Cart", "a", "", 1) == [("x", b"1")]
+        assert store.values("Cart", "a", "x", 9) == [("y", b"2")]
+        assert store.values("Cart", "b", "", 9) == []
+        again(store)
+    assert [store.value_remove("Cart", "a", "x") for _ in range(2)] == [True, False]
+    again(store)
+    assert facts(store, "value") == [("Car", "ta", "x", b"4"), ("Cart", "a", "y", b"2"), ("Cart", "ab", "x", b"3")]
+
+
+# -- deliveries
+
+
+def test_deliveries_are_held_by_the_position_at_which_they_went_out(store: Store) -> None:
+    for seq, position in [(5, 10), (3, 20), (4, 30), (9, 15), (3, 12)]:
+        store.held_put(seq, position)
+    for _ in range(2):
+        assert store.held_before(15, 9) == [3, 5]
+        assert store.held_before(16, 9) == [3, 5, 9]
+        assert store.held_before(99, 2) == [3, 4]
+        again(store)
+    store.held_put(5, 40)
+    store.held_remove(9)
+    store.held_remove(8)
+    store.held_put(7, 41)
+    store.held_remove(7)
+    for _ in range(2):
+        assert store.held_before(99, 9) == [3, 4, 5]
+        again(store)
+    assert facts(store, "held") == [(3, 12), (4, 30), (5, 40)]
 
 
 def test_those_ready_come_by_ordinal(store: Store) -> None:
     for ordinal in (5, 1, 9, 3):
-        store.ready_push(ordinal, ordinal * 10)
-    assert store.ready_pop() == 10
+        store.ready_push("a", ordinal, ordinal * 10)
+    assert store.ready_pop(None) == ("a", 10)
     again(store)
-    store.ready_push(2, 20)
-    store.ready_push(12, 120)
-    assert [store.ready_pop() for _ in range(2)] == [20, 30]
-    store.ready_push(4, 40)
+    store.ready_push("a", 2, 20)
+    store.ready_push("a", 12, 120)
+    assert [store.ready_pop({"a"}) for _ in range(2)] == [("a", 20), ("a", 30)]
+    store.ready_push("a", 4, 40)
     again(store)
-    assert [store.ready_pop() for _ in range(5)] == [40, 50, 90, 120, None]
+    assert popped(store, None) == [("a", 40), ("a", 50), ("a", 90), ("a", 120)]
     again(store)
     assert facts(store, "ready") == []
-    store.ready_push(13, 130)
-    assert store.ready_pop() == 130
+    store.ready_push("a", 13, 130)
+    assert store.ready_pop(None) == ("a", 130)
+
+
+def test_those_ready_come_by_ordinal_over_the_lanes_that_are_asked_for(store: Store) -> None:
+    for ordinal, lane in enumerate("abcabcab"):
+        store.ready_push(lane, ordinal, ordinal)
+    again(store)
+    store.ready_push("c", 8, 8)
+    store.ready_push("d", 9, 9)
+    assert store.ready_pop(["x"]) is None
+    assert store.ready_pop(()) is None
+    assert store.ready_pop(["c", "b", "x"]) == ("b", 1)
+    assert popped(store, {"c", "x"}) == [("c", 2), ("c", 5), ("c", 8)]
+    again(store)
+    assert popped(store, None) == [("a", 0), ("a", 3), ("b", 4), ("a", 6), ("b", 7), ("d", 9)]
+
+
+def popped(store: Store, lanes: Collection[str] | None) -> list[tuple[str, int]]:
+    """All that can be taken out, in order."""
+    taken = []
+    while (one := store.ready_pop(lanes)) is not None:
+        taken.append(one)
+    return taken
 
 
 # -- timers
