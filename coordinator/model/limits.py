@@ -78,6 +78,26 @@ KEY_CHARS_MAX: Final = 1_024
 """Characters of a key or an idempotency key."""
 FAILURE_CHARS_MAX: Final = 4_096
 
+# -- participants --------------------------------------------------------------------------------------------
+DEPLOYMENTS_MAX: Final = 4_096
+SERVICES_MAX: Final = 256
+"""Services of one deployment."""
+HANDLERS_MAX: Final = 256
+"""Handlers of one service."""
+RETENTION_MAX_US: Final = 365_000 * DAY_US
+"""A thousand years."""
+SESSIONS_MAX: Final = 4_096
+"""Participants that are connected at once."""
+SESSION_CAPACITY_MAX: Final = 10_000
+"""Attempts that one participant takes at once."""
+LEASE_US: Final = 10 * SECOND_US
+"""A participant that is silent for so long has vanished."""
+KEEP_ALIVE_US: Final = SECOND_US
+"""How often a stream of deliveries shows that it lives."""
+REPORTS_MAX: Final = 4_096
+"""Reports in one request."""
+REPORTS_BYTES_MAX: Final = 4 * 1024 * 1024
+
 # -- the runtime ---------------------------------------------------------------------------------------------
 RUN_RECORDS_MAX: Final = 500
 RUN_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -89,5 +109,7 @@ CLOCK_SKEW_US: Final = 60 * SECOND_US
 # -- the HTTP surface ----------------------------------------------------------------------------------------
 LIST_PAGE_MAX: Final = 10_000
 """Invocations of one page of a listing; without a limit it is streamed and has no bound."""
+OUTPUT_WAIT_MAX_US: Final = 300 * SECOND_US
+"""How long one request may wait for an invocation's end."""
 COUNT_MAX: Final = 2**53 - 1
 """The largest number in a body: whole in every language that reads JSON."""

@@ -1,4 +1,4 @@
-"""The coordinator role: drives the request machine over the embedded log, in one thread.
+"""The coordinator role: drives the request machine and the deployments' registry over the embedded log, in one thread.
 
 The loop reads a run of records from `requests` or `progress`, one partition each, folds it, commits states, effects
 and position in one transaction (`requests_file`), and only then shows the new states and publishes the effects
@@ -13,7 +13,7 @@ loop.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,9 +22,10 @@ import structlog
 
 from coordinator.logs.port import Entry, Log, LogError, Record, Stream, TrimmedError
 from coordinator.model import limits, messages
-from coordinator.model.errors import CorruptionError, TransientError
-from coordinator.model.messages import Lapse
+from coordinator.model.errors import CallerError, CorruptionError, TransientError
+from coordinator.model.messages import Lapse, Register
 from coordinator.requests import lifecycle, machine
+from coordinator.requests.deployments import Registry
 from coordinator.requests.state import Request
 from coordinator.runtime import requests_records as records
 from coordinator.runtime.clock import Clock
@@ -60,6 +61,8 @@ class RequestsRole:
         self._partitions = log.partitions(Stream.COMMANDS)
         self._file = RequestsFile(path, log.identity, self._partitions)
         self._requests: dict[str, Request] = {}
+        self._registry = Registry()
+        self._registry_subscribers: tuple[Callable[[], None], ...] = ()
         self._active: set[str] = set()
         self._due: dict[str, int] = {}
         self._forget: dict[str, int] = {}
@@ -81,6 +84,7 @@ class RequestsRole:
             """Where the streams ended at the start; no timer expires before all up to there is folded."""
             for request in self._file.requests():
                 self._install(request)
+            self._registry = Registry(self._file.deployments())
             self._outbox = Outbox(log, self._file.outbox(), self._wake.set)
         except BaseException:
             self._file.close()
@@ -125,6 +129,15 @@ class RequestsRole:
         with self._moved:
             self._subscribers = (*self._subscribers, callback)
         return lambda: self._unsubscribe(callback)
+
+    def deployments(self) -> Registry:
+        """The registry of deployments as of the last commit."""
+        return self._registry
+
+    def subscribe_deployments(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each commit that has changed the registry, as `subscribe` does."""
+        with self._moved:
+            self._registry_subscribers = (*self._registry_subscribers, callback)
 
     @property
     def active_count(self) -> int:
@@ -210,10 +223,14 @@ class RequestsRole:
         changed: dict[str, Request] = {}
         entries: list[Entry] = []
         lapsed: set[str] = set()
+        registry = self._registry
         for record in run:
             try:
                 event = records.event(stream, record.value)
-            except records.UnreadableError as error:
+                if isinstance(event, Register):
+                    registry = registry.with_registered(event, record.appended_at)
+                    continue
+            except (records.UnreadableError, CallerError) as error:
                 entries.append(records.dead_letter(stream, record, str(error)))
                 continue
             if event is None:
@@ -227,12 +244,18 @@ class RequestsRole:
             entries += [records.entry(effect) for effect in effects]
         start, end = run[0].position, run[-1].position + 1
         published = self._outbox.published
+        registered = registry.deployments[len(self._registry.deployments) :]
         outgoing = self._file.commit(
-            moved=Moved(stream, start, end), changed=changed, entries=entries, published=published
+            moved=Moved(stream, start, end),
+            changed=changed,
+            registered=registered,
+            entries=entries,
+            published=published,
         )
         self._trimmed = published
         with self._moved:
             self._next[stream] = end
+            self._registry = registry
             for request in changed.values():
                 self._install(request)
             self._moved.notify_all()
@@ -241,7 +264,9 @@ class RequestsRole:
         self._outbox.put(outgoing)
         for request in changed.values():
             if request.submission is not None:
-                self._tell(request.id)
+                self._tell(partial(callback, request.id) for callback in self._subscribers)
+        if registered:
+            self._tell(self._registry_subscribers)
 
     def _install(self, request: Request) -> None:
         """Keep the request in memory, with what is derived from it for the loop."""
@@ -255,12 +280,12 @@ class RequestsRole:
         if request.id not in self._due:
             self._lapsed.pop(request.id, None)
 
-    def _tell(self, request_id: str) -> None:
-        for callback in self._subscribers:
+    def _tell(self, callbacks: Iterable[Callable[[], None]]) -> None:
+        for callback in callbacks:
             try:
-                callback(request_id)
+                callback()
             except Exception as error:  # a subscriber's fault is not the coordinator's
-                _logger.error("requests_subscriber_failed", request=request_id, exc_info=error)
+                _logger.error("requests_subscriber_failed", exc_info=error)
 
     # -- the clock -------------------------------------------------------------------------------------------
 

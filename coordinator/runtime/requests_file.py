@@ -13,23 +13,27 @@ import apsw
 
 from coordinator.logs.port import Entry, Stream
 from coordinator.model.errors import CorruptionError, TransientError
+from coordinator.requests import deployments
+from coordinator.requests.deployments import Deployment
 from coordinator.requests.state import Request, decode, encode
 from coordinator.stores.lock import StoreLock
 
-# meta       one row: which log this was read from, and how many partitions its requests have
-# positions  `requests` and `progress`: the next position to read
-# requests   id → requests.state.Request as msgpack
-# outbox     what is to be appended, in order; a row goes once the log has acknowledged it
+# meta         one row: which log this was read from, and how many partitions its requests have
+# positions    `requests` and `progress`: the next position to read
+# requests     id → requests.state.Request as msgpack
+# deployments  in order of registration, requests.deployments.Deployment as msgpack
+# outbox       what is to be appended, in order; a row goes once the log has acknowledged it
 SCHEMA: Final = """
 CREATE TABLE meta (log TEXT NOT NULL, partitions INTEGER NOT NULL) STRICT;
 CREATE TABLE positions (stream TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT;
 CREATE TABLE requests (id TEXT PRIMARY KEY, state BLOB NOT NULL) STRICT;
+CREATE TABLE deployments (number INTEGER PRIMARY KEY, deployment BLOB NOT NULL) STRICT;
 CREATE TABLE outbox (
     number INTEGER PRIMARY KEY, stream TEXT NOT NULL, partition INTEGER NOT NULL, value BLOB NOT NULL
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_MS: Final = 5_000
 """How long to wait for a reader that holds up a checkpoint."""
 
@@ -84,6 +88,10 @@ class RequestsFile:
         for (state,) in self._db.execute("SELECT state FROM requests"):
             yield decode(state)
 
+    def deployments(self) -> Iterator[Deployment]:
+        for (deployment,) in self._db.execute("SELECT deployment FROM deployments"):
+            yield deployments.decode(deployment)
+
     def outbox(self) -> list[Outgoing]:
         """What was not acknowledged yet, in order."""
         rows = self._db.execute("SELECT number, stream, partition, value FROM outbox ORDER BY number")
@@ -94,6 +102,7 @@ class RequestsFile:
         *,
         moved: Moved | None = None,
         changed: Mapping[str, Request] = {},
+        registered: Iterable[Deployment] = (),
         forgotten: Iterable[str] = (),
         entries: Sequence[Entry] = (),
         published: int = 0,
@@ -109,6 +118,10 @@ class RequestsFile:
                 if moved is not None:
                     self._move(moved)
                 self._put(changed, outgoing)
+                self._db.executemany(
+                    "INSERT INTO deployments VALUES (?, ?)",
+                    ((one.number, deployments.encode(one)) for one in registered),
+                )
                 self._db.executemany("DELETE FROM requests WHERE id = ?", ((id,) for id in forgotten))
                 self._db.execute("DELETE FROM outbox WHERE number <= ?", (published,))
         except (apsw.BusyError, apsw.FullError, apsw.IOError) as error:

@@ -8,7 +8,7 @@ from typing import Final
 
 from coordinator.logs.port import Entry, Record, Stream
 from coordinator.model import limits, messages
-from coordinator.model.messages import DeadLetter, RequestState
+from coordinator.model.messages import DeadLetter, Register, RequestState
 from coordinator.requests.effects import Ask, Effect, Send
 from coordinator.requests.machine import Event
 
@@ -20,12 +20,12 @@ class UnreadableError(Exception):
     """A record is no message of its stream; the text says why."""
 
 
-def event(stream: Stream, value: bytes) -> Event | None:
-    """What a record tells the machine; None for the coordinator's own words. Raises UnreadableError."""
+def event(stream: Stream, value: bytes) -> Event | Register | None:
+    """What a record tells the machine or the registry; None for the coordinator's own words. Raises UnreadableError."""
     if len(value) > _BYTES_MAX[stream]:
         raise UnreadableError(f"it has {len(value)} bytes; a record of {stream} may have {_BYTES_MAX[stream]}")
     try:
-        message: Event | RequestState = _DECODE[stream](value)
+        message: Event | Register | RequestState = _DECODE[stream](value)
     except messages.UNREADABLE:
         raise UnreadableError(_why(stream, value)) from None
     if message.v > limits.SCHEMA_LEVEL:

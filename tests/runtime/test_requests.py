@@ -26,10 +26,13 @@ from coordinator.model.filters import Filter
 from coordinator.model.messages import (
     DeadLetter,
     Guard,
+    Handler,
     Lapse,
     Progress,
+    Register,
     RequestControl,
     RequestState,
+    ServiceSpec,
     Tally,
     decode_dead_letter,
     decode_progress,
@@ -82,7 +85,7 @@ class Scene:
         self.role.close()
         self.start()
 
-    def append(self, *events: machine.Event) -> int:
+    def append(self, *events: machine.Event | Register) -> int:
         return self.log.append([Entry(Stream.REQUESTS, 0, encode(event)) for event in events])[-1]
 
     def records(self, stream: Stream) -> list[bytes]:
@@ -147,6 +150,51 @@ def folded(scene: Scene) -> dict[str, Request]:
             if after is not None:
                 requests[event.request] = after
     return requests
+
+
+# -- deployments ---------------------------------------------------------------------------------------------
+
+
+def register(deployment: str, *services: str) -> Register:
+    handlers = (Handler(name="greet"),)
+    return Register(
+        deployment=deployment, services=tuple(ServiceSpec(name=name, handlers=handlers) for name in services)
+    )
+
+
+def test_deployments_are_known_in_their_order_also_after_a_restart(scene: Scene) -> None:
+    told: list[int] = []
+    role = scene.role
+    role.subscribe_deployments(lambda: told.append(len(role.deployments().deployments)))
+    events = register("dp_1", "Greeter", "Namer"), register("dp_2", "Greeter"), register("dp_1", "Greeter", "Namer")
+    for event in events:
+        assert scene.role.wait_applied(scene.append(event), 5)
+    assert told == [1, 2]
+    for _ in range(2):
+        registry = scene.role.deployments()
+        assert [deployment.id for deployment in registry.deployments] == ["dp_1", "dp_2"]
+        assert {name: found.deployment.id for name, found in registry.latest.items()} == {
+            "Greeter": "dp_2",
+            "Namer": "dp_1",
+        }
+        scene.restart()
+
+
+def test_other_services_under_an_id_change_nothing(scene: Scene) -> None:
+    for event in (register("dp_1", "Greeter"), register("dp_1", "Other")):
+        assert scene.role.wait_applied(scene.append(event), 5)
+    assert list(scene.role.deployments().latest) == ["Greeter"]
+
+
+def test_a_registration_that_cannot_be_meant_so_becomes_a_dead_letter(scene: Scene) -> None:
+    bad = register("dp_1"), register("", "Greeter"), register("dp_1", "x" * 257), register("dp_1", "A", "A")
+    for event in bad:
+        position = scene.append(event)
+    assert scene.role.wait_applied(position, 5)
+    assert scene.role.deployments().deployments == ()
+    scene.until(lambda: len(scene.records(Stream.DEAD_LETTERS)) == len(bad))
+    letters = [decode_dead_letter(value) for value in scene.records(Stream.DEAD_LETTERS)]
+    assert [letter.value for letter in letters] == [encode(event) for event in bad]
 
 
 # -- the ordinary life ---------------------------------------------------------------------------------------
