@@ -65,9 +65,12 @@ def _drop_members(m: "Machine", item: Work) -> bool:
 
 
 def _drop_journal(m: "Machine", item: Work) -> bool:
-    dropped = m.store.journal_drop(int(item.a), int(item.b), m.rows_left)
-    m.rows_left -= dropped
-    return m.rows_left > 0
+    used, following = m.store.journal_drop(int(item.a), int(item.b), m.rows_left)
+    m.rows_left -= used
+    if following is None:
+        return True
+    item.a = str(following)
+    return False
 
 
 def _drop_values(m: "Machine", item: Work) -> bool:

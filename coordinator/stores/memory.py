@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from copy import copy
-from itertools import islice, takewhile
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -136,12 +136,19 @@ class MemoryStore(MemoryRows):
         entry = next(self._journal.above((first,)), None)
         return entry is not None and entry[0] <= last
 
-    def journal_drop(self, first: int, last: int, limit: int) -> int:
-        within = takewhile(lambda place: place[0] <= last, self._journal.above((first,)))
-        gone = list(islice((place for place in within if place[0] not in self._rows.values), limit))
-        for place in gone:
-            self._journal.drop(place)
-        return len(gone)
+    def journal_drop(self, first: int, last: int, limit: int) -> tuple[int, int | None]:
+        used, seq = 0, first
+        while used < limit:
+            place = next(self._journal.above((seq,)), None)
+            if place is None or place[0] > last:
+                return used, None
+            used += 1
+            seq = place[0]
+            if seq in self._rows.values:
+                seq += 1
+            else:
+                self._journal.drop(place)
+        return used, seq
 
     # -- state of keyed services
 

@@ -213,8 +213,12 @@ class Store(Protocol):
     def journal_kept(self, first: int, last: int) -> bool:
         """Whether there is any entry of a row with first <= seq <= last."""
 
-    def journal_drop(self, first: int, last: int, limit: int) -> int:
-        """Forget up to `limit` entries of rows first <= seq <= last that were removed, by (seq, step); how many."""
+    def journal_drop(self, first: int, last: int, limit: int) -> tuple[int, int | None]:
+        """Forget the entries of rows first <= seq <= last that were removed, by (seq, step).
+
+        Stops when `limit` (at least 1) is used up; an entry that is forgotten uses one of it, and so does a row that
+        is still there and has a journal. How much was used, and the seq to go on from, None at the end.
+        """
 
     # -- state of keyed services
     def value(self, service: str, key: str, name: str) -> bytes | None: ...

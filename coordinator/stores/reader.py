@@ -21,9 +21,11 @@ import apsw
 from coordinator.model.errors import CorruptionError
 from coordinator.model.filters import Filter, predicate, target_parts, where
 from coordinator.model.invocation import Invocation, Payload
-from coordinator.stores import schema
+from coordinator.model.journal import Entry
+from coordinator.stores import payloads, schema
+from coordinator.stores.journals import to_entry
 from coordinator.stores.lookups import SEQ_MASK, first_entry, id_name, key_name
-from coordinator.stores.rows import ROW, to_payload, to_row
+from coordinator.stores.rows import ROW, to_row
 from coordinator.stores.sqlite import BUSY_MS, DUMPED, dumped, errors_of
 
 # ruff: noqa: S608 - statements are put together from names of this package; values are always bound.
@@ -108,10 +110,15 @@ class StoreReader:
         return None
 
     def payload(self, seq: int) -> Payload:
-        """What was sent to the invocation and what came back."""
-        for values in self._query("SELECT input, headers, output FROM payload WHERE seq = ?", (seq,)):
-            return to_payload(*values)
+        """What was sent to the invocation, what came back, and what it was made from."""
+        for values in self._query(f"SELECT {payloads.COLUMNS} FROM payload WHERE seq = ?", (seq,)):
+            return payloads.from_columns(*values)
         return Payload()
+
+    def journal(self, seq: int, *, after: int, limit: int) -> list[Entry]:
+        """A page of the invocation's journal: up to `limit` entries with step > after, by step."""
+        sql = "SELECT value FROM journal WHERE seq = ? AND step > ? ORDER BY step LIMIT ?"
+        return [to_entry(value) for (value,) in self._query(sql, (seq, after, limit))]
 
     def rows(self, filter: Filter, *, after: tuple[int, str] | None, limit: int | None) -> Iterator[Invocation]:
         """Stored rows that match, newest `created_at` first, then by id, behind `after` (created_at, id)."""

@@ -18,6 +18,7 @@ import apsw
 import msgspec
 
 from coordinator.model.invocation import COLUMNS, MUTABLE, Invocation, Payload
+from coordinator.stores import payloads
 from coordinator.stores.lookups import (
     SEQ_MASK,
     Lookups,
@@ -26,6 +27,7 @@ from coordinator.stores.lookups import (
     idempotency_name,
     workflow_name,
 )
+from coordinator.stores.statements import Statements
 
 CACHED_ROWS_MAX: Final = 20_000
 
@@ -48,7 +50,6 @@ _BY_WORKFLOW_KEY: Final = _BY_ENTRY.format(
 _changes: Final = attrgetter(*MUTABLE, "seq")
 _leads_to: Final = attrgetter(*Lookups.COLUMNS.split(", "))
 _values: Final = msgspec.structs.astuple
-_EMPTY: Final = Payload()
 
 
 def to_row(values: tuple[Any, ...]) -> Invocation:
@@ -59,16 +60,11 @@ def to_row(values: tuple[Any, ...]) -> Invocation:
     return row
 
 
-def to_payload(input: bytes | None, headers: bytes | None, output: bytes | None) -> Payload:
-    decoded = {} if headers is None else msgspec.msgpack.decode(headers, type=dict[str, str])
-    return Payload(input, decoded, output)
-
-
-class Rows:
+class Rows(Statements):
     """Invocations, their payloads and where to find them."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._lookups = Lookups(connection)
         self._by_id: dict[str, Invocation] = {}
         self._by_seq: dict[int, Invocation] = {}
@@ -80,7 +76,7 @@ class Rows:
     def insert(self, row: Invocation, payload: Payload | None) -> None:
         self._by_id[row.id] = self._by_seq[row.seq] = self._fresh[row.seq] = row
         self._lookups.add(row)
-        if payload is not None and payload != _EMPTY:
+        if payload is not None and payload != payloads.EMPTY:
             self.save_payload(row.seq, payload)
 
     def by_id(self, id: str) -> Invocation | None:
@@ -148,15 +144,15 @@ class Rows:
     def payload(self, seq: int) -> Payload:
         payload = self._payloads.get(seq)
         if payload is not None:
-            return Payload(payload.input, dict(payload.headers), payload.output)
+            return payloads.copied(payload)
         if seq not in self._removed:
-            sql = "SELECT input, headers, output FROM payload WHERE seq = ?"
+            sql = f"SELECT {payloads.COLUMNS} FROM payload WHERE seq = ?"
             for values in self._connection.execute(sql, (seq,)):
-                return to_payload(*values)
+                return payloads.from_columns(*values)
         return Payload()
 
     def save_payload(self, seq: int, payload: Payload) -> None:
-        self._payloads[seq] = Payload(payload.input, dict(payload.headers), payload.output)
+        self._payloads[seq] = payloads.copied(payload)
 
     # -- between the cache and the file
 
@@ -182,12 +178,11 @@ class Rows:
     def _write_payloads(self) -> None:
         kept, empty = [], []
         for seq, payload in self._payloads.items():
-            if payload == _EMPTY:
+            if payload == payloads.EMPTY:
                 empty.append((seq,))
             else:
-                headers = msgspec.msgpack.encode(payload.headers) if payload.headers else None
-                kept.append((seq, payload.input, headers, payload.output))
-        self._connection.executemany("INSERT OR REPLACE INTO payload VALUES (?, ?, ?, ?)", kept)
+                kept.append((seq, *payloads.to_columns(payload)))
+        self._connection.executemany("INSERT OR REPLACE INTO payload VALUES (?, ?, ?, ?, ?)", kept)
         if empty:
             self._connection.executemany("DELETE FROM payload WHERE seq = ?", empty)
         self._payloads.clear()

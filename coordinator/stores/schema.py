@@ -11,14 +11,20 @@
     key_entry     hash of service, key; seq    where to find the rows of a key            scans of one key
     once_entry    hash of what must happen     where to find an idempotency key or        `by_idempotency_key`,
                   only once, seq               the run of a workflow                      `by_workflow_key`
-    payload       seq                          input, headers (msgpack), output;          deliveries, `output`
-                                               no row where all are empty
+    payload       seq                          input, headers (msgpack), output, and      deliveries, `output`
+                                               how it came about (msgpack); no row
+                                               where all are empty
     member        batch position, seq          what a guarded batch has marked            commits of such batches
     holder        service, key                 who holds a key; 0: being handed on        starts and ends
     waiting       service, key, at,            the queue of a key                         hand-on
                   tiebreak, seq
-    edge          parent id, child id          open attached children                     cancel, kill
-    ready         ordinal                      those waiting for a delivery               deliveries
+    edge          parent id, child id          open attached children and the steps       ends of children,
+                                               that called them                           cancel, kill
+    awaiter       seq, parent id, child id     who else waits for the end of a row        ends
+    journal       seq, step                    what handlers have done (msgpack)          reports, deliveries
+    value         service, key, name           the state of keys                          deliveries, reports
+    held          seq                          since which position a delivery is out     start, see `held`
+    ready         lane, ordinal                those waiting for a delivery               deliveries
     timer         due_at, first, last          when to look at which rows                 ticks
     work          number                       consequences that outlive their record     ticks
     batch         position                     pending and remembered batches             start, operators
@@ -51,7 +57,7 @@ from coordinator.model.invocation import COLUMNS
 
 APPLICATION_ID: Final = 0x636F6F72
 """Marks the file as ours (`coor`), so that another program's database is not taken for a damaged one."""
-VERSION: Final = 1
+VERSION: Final = 2
 CHECKED_PAGES: Final = 65_536
 """Files up to this size (256 MiB) are checked whole at every start, which takes half a second; of larger ones a
 page is checked when it is read."""
@@ -66,14 +72,18 @@ STATEMENTS: Final = (
     "CREATE TABLE id_entry (entry INTEGER PRIMARY KEY)",
     "CREATE TABLE key_entry (entry INTEGER PRIMARY KEY)",
     "CREATE TABLE once_entry (entry INTEGER PRIMARY KEY)",
-    "CREATE TABLE payload (seq INTEGER PRIMARY KEY, input, headers, output)",
+    "CREATE TABLE payload (seq INTEGER PRIMARY KEY, input, headers, output, lineage)",
     "CREATE TABLE member (position, seq, PRIMARY KEY (position, seq)) WITHOUT ROWID",
     "CREATE TABLE holder (service, key, seq, PRIMARY KEY (service, key)) WITHOUT ROWID",
     """CREATE TABLE waiting (
     service, key, at, tiebreak, seq, PRIMARY KEY (service, key, at, tiebreak, seq)
 ) WITHOUT ROWID""",
-    "CREATE TABLE edge (parent, child, PRIMARY KEY (parent, child)) WITHOUT ROWID",
-    "CREATE TABLE ready (ordinal INTEGER PRIMARY KEY, seq)",
+    "CREATE TABLE edge (parent, child, step, PRIMARY KEY (parent, child)) WITHOUT ROWID",
+    "CREATE TABLE awaiter (seq, parent, child, PRIMARY KEY (seq, parent, child)) WITHOUT ROWID",
+    "CREATE TABLE journal (seq, step, value, PRIMARY KEY (seq, step)) WITHOUT ROWID",
+    "CREATE TABLE value (service, key, name, value, PRIMARY KEY (service, key, name)) WITHOUT ROWID",
+    "CREATE TABLE held (seq INTEGER PRIMARY KEY, position)",
+    "CREATE TABLE ready (lane, ordinal, seq, PRIMARY KEY (lane, ordinal)) WITHOUT ROWID",
     "CREATE TABLE timer (due_at, first, last, PRIMARY KEY (due_at, first, last)) WITHOUT ROWID",
     "CREATE TABLE work (number INTEGER PRIMARY KEY, value)",
     "CREATE TABLE batch (position INTEGER PRIMARY KEY, request, value)",

@@ -1,7 +1,7 @@
 """The store in one SQLite file.
 
-`rows` and `tables` hold changes back in memory and write them many at a time; `lookups` finds rows by what is
-random; `scans` has the SQL of batches; `schema` says what lies where. Here they become one `Store`: its
+`rows`, `journals` and `tables` hold changes back in memory and write them many at a time; `lookups` finds rows by
+what is random; `scans` has the SQL of batches; `schema` says what lies where. Here they become one `Store`: its
 transactions, its scans, its canonical dump.
 
 The file belongs to one process, which holds a lock file for as long as it lives. Others read it (`reader`).
@@ -22,12 +22,13 @@ import msgspec
 from coordinator.model.effects import COUNTED, Effect, parameters, set_clause
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.model.invocation import Invocation
-from coordinator.stores import scans, schema
+from coordinator.stores import payloads, scans, schema
 from coordinator.stores.checkpoints import Checkpointer
+from coordinator.stores.journals import Journals, to_entry
 from coordinator.stores.lock import StoreLock
 from coordinator.stores.lookups import Lookups, key_name
 from coordinator.stores.port import Candidates, Condition, Scan, Slice
-from coordinator.stores.rows import ROW, Rows, to_payload, to_row
+from coordinator.stores.rows import ROW, Rows, to_row
 from coordinator.stores.tables import Tables
 
 PAGE_BYTES: Final = 4096
@@ -38,12 +39,16 @@ BUSY_MS: Final = 5_000
 DUMPED: Final = (
     ("state", "SELECT value FROM scalar WHERE name = 'state'"),
     ("invocation", f"SELECT {ROW} FROM invocation ORDER BY seq"),
-    ("payload", "SELECT seq, input, headers, output FROM payload ORDER BY seq"),
+    ("payload", f"SELECT seq, {payloads.COLUMNS} FROM payload ORDER BY seq"),
     ("member", "SELECT position, seq FROM member ORDER BY 1, 2"),
     ("holder", "SELECT service, key, seq FROM holder ORDER BY 1, 2"),
     ("queue", "SELECT service, key, at, tiebreak, seq FROM waiting ORDER BY 1, 2, 3, 4, 5"),
-    ("edge", "SELECT parent, child FROM edge ORDER BY 1, 2"),
-    ("ready", "SELECT ordinal, seq FROM ready ORDER BY 1"),
+    ("edge", "SELECT parent, child, step FROM edge ORDER BY 1, 2"),
+    ("awaiter", "SELECT seq, parent, child FROM awaiter ORDER BY 1, 2, 3"),
+    ("journal", "SELECT seq, value FROM journal ORDER BY seq, step"),
+    ("value", "SELECT service, key, name, value FROM value ORDER BY 1, 2, 3"),
+    ("held", "SELECT seq, position FROM held ORDER BY 1"),
+    ("ready", "SELECT lane, ordinal, seq FROM ready ORDER BY 1, 2"),
     ("timer", "SELECT due_at, first, last FROM timer ORDER BY 1, 2, 3"),
     ("work", "SELECT value FROM work ORDER BY number"),
     ("batch", "SELECT position, request, value FROM batch ORDER BY 1"),
@@ -61,7 +66,7 @@ def errors_of(path: Path) -> Iterator[None]:
         raise TransientError(f"the store {path} cannot be used for now: {error}") from error
 
 
-class SqliteStore(Rows, Tables):
+class SqliteStore(Rows, Journals, Tables):
     """One partition's state in a file. Raises StoreInUseError when another process owns it, CorruptionError when
     the file is damaged or not of this schema.
     """
@@ -75,8 +80,7 @@ class SqliteStore(Rows, Tables):
         try:
             with errors_of(self._path):
                 connection = _connect(self._path)
-                Rows.__init__(self, connection)
-                Tables.__init__(self, connection)
+                super().__init__(connection)
                 self.reload_rows()
                 self._checkpoints = Checkpointer(self._path, connection)
         except BaseException:
@@ -95,6 +99,7 @@ class SqliteStore(Rows, Tables):
         assert self._open, "no transaction is open"
         with errors_of(self._path):
             self.finish_rows()
+            self.write_journals()
             self.write_tables()
             self._connection.execute("COMMIT")
             self._open = False
@@ -106,6 +111,7 @@ class SqliteStore(Rows, Tables):
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
         self.reload_rows()
+        self.reload_journals()
         self.reload_tables()
 
     def close(self) -> None:
@@ -169,11 +175,18 @@ class SqliteStore(Rows, Tables):
         if scan.candidates is Candidates.KEY and scan.service is not None and scan.key is not None:
             self._lookups.keys.settle(key_name(scan.service, scan.key))
 
+    # -- journals
+
+    def journal_drop(self, first: int, last: int, limit: int) -> tuple[int, int | None]:
+        self.write_rows()  # which of them are there is read from the file
+        return super().journal_drop(first, last, limit)
+
     # -- comparison
 
     def dump(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         if self._open:
             self.write_rows()
+            self.write_journals()
             self.write_tables()
         for table, sql in DUMPED:
             for values in self._connection.execute(sql):
@@ -185,8 +198,9 @@ def dumped(table: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         case "invocation":
             return msgspec.structs.astuple(to_row(values))
         case "payload":
-            payload = to_payload(*values[1:])
-            return values[0], payload.input, tuple(sorted(payload.headers.items())), payload.output
+            return values[0], *payloads.facts(payloads.from_columns(*values[1:]))
+        case "journal":
+            return values[0], *msgspec.structs.astuple(to_entry(values[1]))
         case "work":
             return tuple(msgspec.msgpack.decode(values[0]))
         case _:

@@ -1,26 +1,30 @@
 """The small tables of a partition: keys, call trees, deliveries, timers, work, batches, outbox.
 
 Most calls are one statement. What every invocation goes through (the outbox, timers, the holders and queues of
-keys, those ready) is held back and written many at a time: at the commit, and before a statement that must see it.
+keys, those ready and those delivered) is held back and written many at a time: at the commit, and before a
+statement that must see it.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Collection
+from typing import Final
 
 import apsw
 import msgspec
 
+from coordinator.stores.held import Held
 from coordinator.stores.port import Timer, Work
 from coordinator.stores.ready import Ready
+from coordinator.stores.statements import Statements
 
 _HOLDERS_MAX: Final = 20_000
 
 
-class Tables:
-    """Everything of a partition but its rows."""
+class Tables(Statements):
+    """Everything of a partition but its rows and journals."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+        super().__init__(connection)
+        self._held = Held(connection)
         self._ready = Ready(connection)
         self._holders: dict[tuple[str, str], int | None] = {}
         self._holders_set: dict[tuple[str, str], None] = {}
@@ -28,24 +32,6 @@ class Tables:
         self._timers: dict[Timer, bool] = {}
         """Timer -> whether it is to be there."""
         self._outbox: dict[tuple[int, int], bytes] = {}
-
-    def _all(self, sql: str, bindings: tuple[Any, ...] = ()) -> list[Any]:
-        return self._connection.execute(sql, bindings).fetchall()
-
-    def _value(self, sql: str, bindings: tuple[Any, ...] = ()) -> Any:
-        """The one value of the first row, None where there is none."""
-        for (value,) in self._connection.execute(sql, bindings):
-            return value
-        return None
-
-    def _change(self, sql: str, bindings: tuple[Any, ...]) -> int:
-        """How many rows the statement changed."""
-        self._connection.execute(sql, bindings)
-        return self._connection.changes()
-
-    def _write(self, sql: str, rows: Iterable[Any], clear: Callable[[], None]) -> None:
-        self._connection.executemany(sql, rows)
-        clear()
 
     def load_state(self) -> bytes | None:
         state: bytes | None = self._value("SELECT value FROM scalar WHERE name = 'state'")
@@ -130,23 +116,44 @@ class Tables:
 
     # -- call trees
 
-    def edge_add(self, parent: str, child: str) -> bool:
-        return self._change("INSERT OR IGNORE INTO edge VALUES (?, ?)", (parent, child)) == 1
+    def edge_add(self, parent: str, child: str, step: int) -> bool:
+        return self._change("INSERT OR IGNORE INTO edge VALUES (?, ?, ?)", (parent, child, step)) == 1
 
-    def edge_remove(self, parent: str, child: str) -> bool:
-        return self._change("DELETE FROM edge WHERE parent = ? AND child = ?", (parent, child)) == 1
+    def edge_remove(self, parent: str, child: str) -> int | None:
+        sql = "DELETE FROM edge WHERE parent = ? AND child = ? RETURNING step"
+        step: int | None = self._value(sql, (parent, child))
+        return step
 
     def edges(self, parent: str, after: str, limit: int) -> list[str]:
         sql = "SELECT child FROM edge WHERE parent = ? AND child > ? ORDER BY child LIMIT ?"
         return [child for (child,) in self._all(sql, (parent, after, limit))]
 
-    # -- those waiting for a delivery
+    def awaiter_add(self, seq: int, parent: str, child: str) -> None:
+        self._change("INSERT OR IGNORE INTO awaiter VALUES (?, ?, ?)", (seq, parent, child))
 
-    def ready_push(self, ordinal: int, seq: int) -> None:
-        self._ready.push(ordinal, seq)
+    def awaiters(self, seq: int, limit: int) -> list[tuple[str, str]]:
+        sql = "SELECT parent, child FROM awaiter WHERE seq = ? ORDER BY parent, child LIMIT ?"
+        return self._all(sql, (seq, limit))
 
-    def ready_pop(self) -> int | None:
-        return self._ready.pop()
+    def awaiter_remove(self, seq: int, parent: str, child: str) -> None:
+        self._change("DELETE FROM awaiter WHERE seq = ? AND parent = ? AND child = ?", (seq, parent, child))
+
+    # -- deliveries
+
+    def held_put(self, seq: int, position: int) -> None:
+        self._held.put(seq, position)
+
+    def held_remove(self, seq: int) -> None:
+        self._held.remove(seq)
+
+    def held_before(self, position: int, limit: int) -> list[int]:
+        return self._held.before(position, limit)
+
+    def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
+        self._ready.push(lane, ordinal, seq)
+
+    def ready_pop(self, lanes: Collection[str] | None) -> tuple[str, int] | None:
+        return self._ready.pop(lanes)
 
     # -- timers
 
@@ -235,6 +242,7 @@ class Tables:
 
     def write_tables(self) -> None:
         """Bring the file up to date."""
+        self._held.write()
         self._ready.write()
         self._write_pushed()
         self._write_holders()
@@ -245,7 +253,8 @@ class Tables:
 
     def reload_tables(self) -> None:
         """Drop what is not in the file."""
-        self._ready.clear()
+        self._held.reload()
+        self._ready.reload()
         for cache in (self._holders, self._holders_set, self._timers, self._outbox):
             cache.clear()
         self._pushed.clear()

@@ -656,11 +656,23 @@ def test_a_journal_outlives_its_row_until_it_is_dropped(store: Store) -> None:
     store.remove(found(store, 4))
     store.sweep(Slice(ALL, 4, 5), EVERY, REMOVED, 7, 50)
     assert steps(store, 2) == steps(store, 4) == steps(store, 5) == [0, 1, 2]
-    assert store.journal_drop(1, 4, 4) == 4
+    assert store.journal_drop(1, 4, 6) == (6, 4)
     assert [steps(store, seq) for seq in range(1, 7)] == [[0, 1, 2], [], [0, 1, 2], [1, 2], [0, 1, 2], [0, 1, 2]]
     again(store)
-    assert [store.journal_drop(1, 9, 4) for _ in range(3)] == [4, 1, 0]
+    assert store.journal_drop(4, 9, 2) == (2, 4)
+    assert store.journal_drop(4, 9, 4) == (4, 7)
+    assert store.journal_drop(7, 9, 4) == (0, None)
     assert [steps(store, seq) for seq in range(1, 7)] == [[0, 1, 2], [], [0, 1, 2], [], [], [0, 1, 2]]
+
+
+def test_going_over_journals_stops_at_rows_that_are_still_there_too(store: Store) -> None:
+    add(store, row(1), row(2), row(3))
+    for seq in (1, 2, 3):
+        keep(store, seq, *range(9))
+    assert store.journal_drop(1, 9, 2) == (2, 3)
+    assert store.journal_drop(3, 9, 2) == (1, None)
+    assert store.journal_drop(1, 2, 2) == (2, 3)
+    assert [len(steps(store, seq)) for seq in (1, 2, 3)] == [9, 9, 9]
 
 
 def test_a_journal_can_be_dropped_in_the_transaction_that_made_it(store: Store) -> None:
@@ -668,7 +680,7 @@ def test_a_journal_can_be_dropped_in_the_transaction_that_made_it(store: Store) 
     keep(store, 1, 0, 1)
     keep(store, 2, 0)
     store.remove(found(store, 1))
-    assert store.journal_drop(1, 2, 9) == 2
+    assert store.journal_drop(1, 2, 9) == (3, None)
     again(store)
     assert [steps(store, seq) for seq in (1, 2)] == [[], [0]]
 

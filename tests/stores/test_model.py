@@ -15,7 +15,8 @@ import pytest
 
 from coordinator.model.effects import CANCELLED, COUNTED, KILLED, PAUSED, REMOVED
 from coordinator.model.filters import Filter
-from coordinator.model.invocation import Invocation, Payload
+from coordinator.model.invocation import Invocation, Payload, Ties
+from coordinator.model.journal import Entry
 from coordinator.stores import checkpoints, lookups, reader, ready, rows, tables
 from coordinator.stores.memory import MemoryStore
 from coordinator.stores.port import Candidates, Condition, Scan, Slice, Timer, Work, WorkKind
@@ -108,7 +109,7 @@ class Program:
             "deployment": self.maybe(self.pick(*KEYS)),
             "last_failure": self.maybe(self.pick(*KEYS)),
             "cancel_batch": self.maybe(n(6)),
-            "ties": n(3),
+            "ties": self.pick(0, 0, *Ties),
             "caught_up_to": n(12),
             "children": n(3),
         }
@@ -116,7 +117,9 @@ class Program:
 
     def a_payload(self) -> Payload:
         headers = {self.pick(*KEYS): self.pick(*KEYS) for _ in range(self.random.randrange(3))}
-        return Payload(self.maybe(self.pick(*BYTES)), headers, self.maybe(self.pick(*BYTES)))
+        input, output = self.maybe(self.pick(*BYTES)), self.maybe(self.pick(*BYTES))
+        lineage = (self.random.randrange(3), self.maybe(self.pick(*KEYS)), self.maybe(self.pick(*KEYS)))
+        return Payload(input, headers, output, *self.pick((), (), lineage))
 
     def a_filter(self) -> Filter:
         rarely = self.random.random() < 0.5
@@ -259,16 +262,69 @@ class Program:
 
     def edges(self) -> None:
         parent, child = self.pick(*KEYS), self.pick(*KEYS)
-        self.both(self.pick("edge_add", "edge_remove"), parent, child)
+        step = self.random.randrange(-1, 5)
+        self.both(*self.pick(("edge_add", parent, child, step), ("edge_remove", parent, child)))
         self.both("edges", parent, self.pick(*KEYS), 2)
+
+    def awaiters(self) -> None:
+        seq, parent, child = self.random.randrange(3), self.pick(*KEYS), self.pick(*KEYS)
+        self.both(self.pick("awaiter_add", "awaiter_add", "awaiter_remove"), seq, parent, child)
+        self.both("awaiters", seq, self.random.randrange(1, 5))
+
+    def an_entry(self) -> Entry:
+        n = self.random.randrange
+        return Entry(
+            step=n(8),
+            kind=n(1, 11),
+            name=self.pick(*KEYS),
+            done=self.pick(True, False),
+            value=self.maybe(self.pick(*BYTES)),
+            number=n(3),
+            due_at=self.maybe(n(9)),
+            withheld=self.pick(True, False),
+        )
+
+    def journals(self) -> None:
+        """Of rows that are there, and now and then of some that are not any more."""
+        n = self.random.randrange
+        for _ in range(n(1, 4)):
+            self.both("journal_put", self.seq(), self.an_entry())
+        first = self.seq()
+        name, *arguments = self.pick(
+            ("journal_entry", n(8)),
+            ("journal_entry", n(8)),
+            ("journal", n(-1, 8), n(1, 6)),
+            ("journal_kept", first + n(4)),
+            ("journal_drop", first + n(20), n(1, 7)),
+        )
+        self.both(name, first, *arguments)
+
+    def values(self) -> None:
+        place = (self.pick(*SERVICES), self.pick(*KEYS))
+        name = self.pick(*KEYS)
+        call, *arguments = self.pick(
+            ("value_put", name, self.pick(*BYTES)),
+            ("value_put", name, self.pick(*BYTES)),
+            ("value_remove", name),
+            ("value", name),
+            ("values", name, 2),
+        )
+        self.both(call, *place, *arguments)
+
+    def held(self) -> None:
+        n = self.random.randrange
+        seq = n(9)
+        self.both(*self.pick(("held_put", seq, n(9)), ("held_put", seq, n(9)), ("held_remove", seq)))
+        self.both("held_before", n(10), n(1, 9))
 
     def ready(self) -> None:
         """Ordinals come nearly in order, each once."""
         self.next_ordinal += 5
         ordinal = self.pick(self.next_ordinal, self.next_ordinal, self.next_ordinal - 12)
-        self.both("ready_push", ordinal, self.next_ordinal)
+        self.both("ready_push", self.pick(*KEYS), ordinal, self.next_ordinal)
+        lanes = self.pick(None, KEYS, frozenset(self.random.sample(KEYS, 2)), ("other", self.pick(*KEYS)))
         for _ in range(self.pick(0, 0, 1, 4)):
-            self.both("ready_pop")
+            self.both("ready_pop", lanes)
 
     def timers(self) -> None:
         n = self.random.randrange
@@ -308,6 +364,8 @@ class Program:
         for seq in range(max(0, self.next_seq - 20), self.next_seq):
             assert self.reader.invocation(f"inv_{seq}") == self.model.by_id(f"inv_{seq}")
             assert self.reader.payload(seq) == self.model.payload(seq)
+            after = self.random.randrange(-1, 4)
+            assert self.reader.journal(seq, after=after, limit=3) == self.model.journal(seq, after, 3)
         filter, limit = self.a_filter(), self.maybe(self.random.randrange(9))
         found = self.model.select(Slice(Scan(Candidates.ALL), 0, self.next_seq), Condition(filter, 99), 9_999)
         found.sort(key=lambda one: (-one.created_at, one.id))
@@ -330,7 +388,11 @@ WEIGHTED: dict[Callable[[Program], None], int] = {
     Program.members: 3,
     Program.keys: 8,
     Program.edges: 3,
-    Program.ready: 4,
+    Program.awaiters: 3,
+    Program.journals: 8,
+    Program.values: 4,
+    Program.held: 4,
+    Program.ready: 6,
     Program.timers: 4,
     Program.work: 2,
     Program.batches: 2,

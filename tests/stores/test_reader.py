@@ -8,6 +8,7 @@ import pytest
 
 from coordinator.model.filters import EMPTY, Filter
 from coordinator.model.invocation import Payload
+from coordinator.model.journal import Entry, StepKind
 from coordinator.stores.reader import CHUNK, StoreReader
 from coordinator.stores.sqlite import SqliteStore
 from tests.stores.example import row
@@ -40,6 +41,7 @@ def test_before_the_owner_has_made_the_file_there_is_nothing(tmp_path: Path) -> 
     assert reader.batches() == []
     assert reader.invocation("inv_1") is None
     assert reader.payload(1) == Payload()
+    assert reader.journal(1, after=-1, limit=9) == []
     assert list(reader.rows(EMPTY, after=None, limit=None)) == []
     assert not (tmp_path / "none").exists()
     SqliteStore(tmp_path / "none").close()
@@ -48,15 +50,22 @@ def test_before_the_owner_has_made_the_file_there_is_nothing(tmp_path: Path) -> 
 
 def test_only_what_is_committed_is_seen(store: SqliteStore, reader: StoreReader) -> None:
     store.begin()
-    store.insert(row(1), Payload(b"in", {"a": "b"}))
+    payload = Payload(b"in", {"a": "b"}, b"out", 1, "inv_0", "inv_9")
+    store.insert(row(1), payload)
+    entries = [Entry(step=step, kind=StepKind.RUN) for step in range(4)]
+    for entry in entries:
+        store.journal_put(1, entry)
     store.save_state(b"state")
     store.batch_put(3, "request", b"batch")
     store.add_member(3, 1)
     list(store.dump())
     assert (reader.invocation("inv_1"), reader.state(), reader.batches()) == (None, None, [])
+    assert reader.journal(1, after=-1, limit=9) == []
     store.commit()
     assert reader.invocation("inv_1") == row(1)
-    assert reader.payload(1) == Payload(b"in", {"a": "b"})
+    assert reader.payload(1) == payload
+    assert reader.journal(1, after=-1, limit=2) == entries[:2]
+    assert reader.journal(1, after=1, limit=9) == entries[2:]
     assert reader.state() == b"state"
     assert reader.batches() == [(3, "request", b"batch")]
     assert [reader.is_member(3, seq) for seq in (1, 2)] == [True, False]

@@ -164,7 +164,7 @@ def cut_short(path: Path) -> None:
         (overwrite_an_index, "is damaged"),
         (cut_short, "is damaged"),
         (another_program, "is not a store of this program"),
-        (another_version, "has schema version 99, this build knows 1"),
+        (another_version, "has schema version 99, this build knows 2"),
         (another_table, "are not those of its version"),
     ],
 )
