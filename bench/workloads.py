@@ -9,6 +9,7 @@ from coordinator.logs.port import Entry, Stream
 from coordinator.model import ids, limits, messages
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import ServiceType
+from coordinator.model.journal import Call, Step, StepKind
 
 SERVICE: Final = "Greeter"
 HOT_KEY: Final = "cart55"
@@ -96,10 +97,10 @@ def of_one_key(count: int) -> Iterator[bytes]:
 
 def calls(parent: str, children: int) -> Iterator[bytes]:
     """Reports by which a running invocation calls so many children."""
-    for start in range(0, children, limits.CALLS_PER_REPORT_MAX):
-        count = min(limits.CALLS_PER_REPORT_MAX, children - start)
-        call = messages.Call(service="Child", handler="process", input=_INPUT)
-        yield messages.encode(messages.Called(id=parent, attempt=1, calls=(call,) * count))
+    call = Step(kind=StepKind.CALL, call=Call(service="Child", handler="process", input=_INPUT))
+    for first in range(0, children, limits.STEPS_PER_REPORT_MAX):
+        count = min(limits.STEPS_PER_REPORT_MAX, children - first)
+        yield messages.encode(messages.Steps(id=parent, attempt=1, first=first, steps=(call,) * count))
 
 
 def mixed(count: int, round: int = 0, first_tick: int = 1) -> list[bytes]:

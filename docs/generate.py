@@ -154,7 +154,12 @@ LIMITS: Final = {
     "One record, one tick": {
         "ROWS_PER_RECORD_MAX": Bound("rows that one record touches", "what follows becomes work items"),
         "CHILDREN_PER_RECORD_MAX": Bound("children named in one message to another partition", "sent in more messages"),
-        "CALLS_PER_REPORT_MAX": Bound("calls in one report of a participant", "dead letter"),
+        "STEPS_PER_REPORT_MAX": Bound("steps in one report of a participant", "dead letter"),
+        "STEPS_MAX": Bound("steps of one invocation", "the report is a dead letter"),
+        "AWAITED_MAX": Bound("steps that a suspended one waits for the first of", "the report is a dead letter"),
+        "CONTEXT_ENTRIES_MAX": Bound("journal or state entries in one delivery", "sent in more deliveries"),
+        "CONTEXT_BYTES_MAX": Bound("bytes of them", "sent in more deliveries"),
+        "LANES_MAX": Bound("lanes that are served at once", "dead letter"),
         "CALL_BYTES_MAX": Bound("input and headers of one call", "the report is a dead letter"),
         "OUTBOX_PER_ROW_MAX": Bound("messages sent because of one row", "an invariant: the partition stops"),
         "TICK_SWEEP_MAX": Bound("candidates that a tick decides in set-based statements", "clamped"),

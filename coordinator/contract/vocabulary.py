@@ -68,7 +68,7 @@ RULES: Final[dict[str, Keywords]] = {
     "Guard.max": {"minimum": 0},
     "Guard.expect": {"minimum": 0},
     # bounds
-    "Called.calls": {"maxItems": limits.CALLS_PER_REPORT_MAX},
+    "Steps.steps": {"maxItems": limits.STEPS_PER_REPORT_MAX},
     "EndChildren.children": {"maxItems": limits.CHILDREN_PER_RECORD_MAX, "items": _ID},
 }
 

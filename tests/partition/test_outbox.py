@@ -5,19 +5,22 @@ from __future__ import annotations
 import pytest
 
 from coordinator.model.errors import CorruptionError
-from coordinator.model.messages import Call, ChildEnded, Invoke, decode_command, encode
+from coordinator.model.journal import Call, Step, StepKind
+from coordinator.model.messages import ChildEnded, Invoke, decode_command, encode
 from coordinator.partition.machine import Machine
 from coordinator.partition.state import DELIVERIES
 from coordinator.stores.memory import MemoryStore
 from tests.partition.world import World, unkeyed
 from tests.simulation.cluster import Record
 
+CHILD = Step(kind=StepKind.CALL, call=Call(service="Namer", handler="pick"))
+
 
 def test_each_destination_has_numbers_of_its_own_dense_from_one() -> None:
     world = World(3)
     for _ in range(5):
         parent = world.in_status("running")
-        world.call(parent, *[Call(service="Namer", handler="pick")] * 4)
+        world.call(parent, *[CHILD] * 4)
     for partition in world.partitions:
         numbers: dict[int, list[int]] = {}
         for entry in partition.sent:
@@ -29,7 +32,7 @@ def test_each_destination_has_numbers_of_its_own_dense_from_one() -> None:
 def test_a_command_carries_its_source_and_number() -> None:
     world = World()
     parent = world.in_status("running")
-    world.call(parent, Call(service="Namer", handler="pick"), Call(service="Namer", handler="pick"))
+    world.call(parent, CHILD, CHILD)
     assert [(command.source, command.number) for command in world.commands()] == [(0, 1), (0, 2)]
 
 

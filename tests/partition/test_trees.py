@@ -7,13 +7,14 @@ import pytest
 from coordinator.model import limits
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import CHILDREN, HELD, PARENT, CancelState
-from coordinator.model.messages import Call, Called, Drop, EndChildren, Invoke, Signal, Start, decode_delivery
+from coordinator.model.journal import Call, Step, StepKind
+from coordinator.model.messages import Drop, EndChildren, Invoke, Notify, Released, Signal, Start, decode_delivery
 from coordinator.partition.state import DELIVERIES
 from tests.partition.world import World
 from tests.simulation.cluster import Bounds, bounded
 
-CHILD = Call(service="Namer", handler="pick")
-DETACHED = Call(service="Mailer", handler="send", detached=True)
+CHILD = Step(kind=StepKind.CALL, call=Call(service="Namer", handler="pick"))
+DETACHED = Step(kind=StepKind.SEND, call=Call(service="Mailer", handler="send"))
 
 
 @pytest.fixture(params=[1, 3], ids=["one partition", "three partitions"])
@@ -67,18 +68,48 @@ def test_a_child_that_ended_before_the_suspension_was_reported_wakes_it_all_the_
     world.suspend(parent)
     assert world.status(parent) == "ready"
     assert [type(delivery) for delivery in world.deliveries()] == [Start]
-    world.suspend(parent)  # the new attempt has seen it and waits for the other one
+    world.suspend(parent, awaiting=(1,))  # the new attempt has seen it and waits for the other one
     assert world.status(parent) == "suspended"
 
 
-def test_a_refused_create_tells_its_parent(world: World) -> None:
+ONCE = Step(
+    kind=StepKind.CALL, call=Call(service="Namer", handler="pick", key="a", type=1, idempotency_key="once")
+)
+
+
+def test_a_call_that_meets_an_invocation_by_its_idempotency_key_gets_the_result_of_that_one(world: World) -> None:
     taken = world.invoke("Namer", "pick", idempotency_key="once", key="a")
     parent = world.in_status("running")
-    world.call(parent, Call(service="Namer", handler="pick", key="a", type=1, idempotency_key="once"))
-    world.suspend(parent)
+    world.call(parent, ONCE)
+    world.suspend(parent, awaiting=(0,))
     world.arrive()
-    assert world.status(parent) == "ready"
-    assert world.status(taken) == "ready"
+    assert [world.status(id) for id in (parent, taken)] == ["suspended", "ready"]
+    world.complete(taken, output=b"Ann")
+    world.arrive()
+    [start] = world.deliveries()
+    assert isinstance(start, Start)
+    assert (start.id, start.entries[0].value, start.entries[0].outcome) == (parent, b"Ann", "success")
+    late = world.in_status("running")
+    world.call(late, ONCE)
+    world.arrive()
+    [notify] = world.deliveries()
+    assert isinstance(notify, Notify)
+    assert (notify.id, notify.entry.value) == (late, b"Ann")
+
+
+def test_neither_kill_nor_cancel_goes_down_to_what_was_only_attached_to(world: World) -> None:
+    taken = world.invoke("Namer", "pick", idempotency_key="once", key="a")
+    parents = [world.in_status("running") for _ in range(2)]
+    for parent in parents:
+        world.call(parent, ONCE)
+    world.arrive()
+    world.act("kill", parents[0])
+    world.act("cancel", parents[1])
+    world.settle()
+    assert [world.status(id) for id in (*parents, taken)] == ["killed", "running", "ready"]
+    assert world.row(parents[1]).cancel == CancelState.SIGNALLED
+    world.complete(taken)
+    world.settle()
 
 
 def test_kill_ends_attached_descendants_and_spares_detached_ones(world: World) -> None:
@@ -181,15 +212,38 @@ def test_a_running_one_is_signalled_once_its_last_child_is_back(world: World) ->
 def test_attached_calls_fail_as_cancelled_from_the_request_until_the_signal(world: World) -> None:
     parent, [child] = parent_with(world, CHILD)
     world.act("cancel", parent)
-    attempt = world.row(parent).attempt
-    answer = world.answer(Called(id=parent, attempt=attempt, calls=(CHILD,)))
-    assert (answer.code, answer.status) == (409, "cancelled")
-    assert world.answer(Called(id=parent, attempt=attempt, calls=(CHILD, DETACHED))).code == 409
-    assert len(world.call(parent, DETACHED)) == 1
+    assert len(world.call(parent, CHILD, DETACHED)) == 1  # the detached one
+    assert not world.deliveries()  # nothing is told before the signal
+    world.suspend(parent, awaiting=(1,))
+    assert world.status(parent) == "suspended"
     world.settle()
     world.complete(child, "cancelled")
     world.arrive()
+    [start] = world.deliveries()
+    assert isinstance(start, Start)
+    assert start.cancelled
+    assert [(entry.done, entry.outcome) for entry in start.entries] == [(True, "cancelled")] * 2 + [(True, None)]
     assert len(world.call(parent, CHILD)) == 1  # compensation may call
+
+
+def test_what_ends_while_the_children_are_cancelled_is_not_told_before_the_signal(world: World) -> None:
+    parent, [first, second] = parent_with(world, CHILD, CHILD)
+    world.act("cancel", parent)
+    world.settle()
+    world.complete(first, "cancelled")
+    world.arrive()
+    assert not world.deliveries()
+    world.append(Released(id=parent, attempt=1))
+    [start] = world.deliveries()
+    assert isinstance(start, Start)
+    assert [entry.done for entry in start.entries] == [False, False]
+    world.complete(second, "cancelled")
+    world.arrive()
+    assert [type(delivery) for delivery in world.deliveries()] == [Signal]
+    world.suspend(parent, cancelled=True, awaiting=(1,))
+    [start] = world.deliveries()
+    assert isinstance(start, Start)
+    assert [entry.outcome for entry in start.entries] == ["cancelled", "cancelled"]
 
 
 def test_a_signal_that_crosses_with_a_suspension_is_delivered_again(world: World) -> None:
@@ -259,35 +313,49 @@ def test_more_children_than_a_record_names_are_told_in_chunks() -> None:
 def test_a_message_that_names_too_many_children_is_a_dead_letter() -> None:
     world = World()
     many = tuple(world.invoke() for _ in range(limits.CHILDREN_PER_RECORD_MAX + 1))
-    message = EndChildren(source=0, number=1, children=many, action="kill")
+    message = EndChildren(source=0, number=1, parent=many[0], children=many, action="kill")
     assert world.answer(message, to=0).code == 400
     assert {world.status(id) for id in many} == {"ready"}
 
 
-def test_a_report_with_too_many_calls_is_a_dead_letter() -> None:
+def test_a_report_with_too_many_steps_is_a_dead_letter() -> None:
     world = World()
     parent = world.in_status("running")
-    calls = (CHILD,) * (limits.CALLS_PER_REPORT_MAX + 1)
-    assert world.answer(Called(id=parent, attempt=1, calls=calls)).code == 400
+    assert world.take(parent, *[CHILD] * (limits.STEPS_PER_REPORT_MAX + 1)).code == 400
 
 
 def test_a_call_whose_invoke_would_be_too_large_is_refused_where_it_is_made() -> None:
     world = World()
     parent = world.in_status("running")
     large = Call(service="Namer", handler="pick", input=bytes(limits.CALL_BYTES_MAX + 1))
-    assert world.answer(Called(id=parent, attempt=1, calls=(large,))).code == 400
+    assert world.take(parent, Step(kind=StepKind.CALL, call=large)).code == 400
     fits = Call(service="Namer", handler="pick", input=bytes(limits.CALL_BYTES_MAX))
-    [child] = world.call(parent, fits)
+    [child] = world.call(parent, Step(kind=StepKind.CALL, call=fits))
     world.arrive()
     assert world.status(child) == "ready"
 
 
-def test_a_call_beyond_the_bound_of_children_is_refused() -> None:
+def test_a_call_beyond_the_bound_of_children_fails_in_the_handler() -> None:
     world = World()
     parent = world.in_status("running")
     world.overwrite(parent, children=limits.CHILDREN_MAX)
-    assert world.answer(Called(id=parent, attempt=1, calls=(CHILD,))).code == 409
+    assert world.call(parent, CHILD) == []
+    [notify] = world.deliveries()
+    assert isinstance(notify, Notify)
+    assert notify.entry.outcome == "failure"
+    assert "100000" in (notify.entry.failure or "")
     assert len(world.call(parent, DETACHED)) == 1
+
+
+def test_a_call_beyond_the_bound_of_depth_fails_in_the_handler() -> None:
+    world = World()
+    deepest = world.invoke(depth=limits.DEPTH_MAX)
+    assert world.call(deepest, CHILD) == []
+    [notify] = world.deliveries()
+    assert isinstance(notify, Notify)
+    assert "10000 deep" in (notify.entry.failure or "")
+    above = world.invoke(depth=limits.DEPTH_MAX - 1)
+    assert len(world.call(above, CHILD)) == 1
 
 
 def test_participants_are_told_to_drop_what_was_killed(world: World) -> None:

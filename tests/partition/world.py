@@ -12,6 +12,7 @@ from typing import Any
 from coordinator.model import ids, limits, messages
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import Invocation, outcome_name, status_name
+from coordinator.model.journal import Step
 from coordinator.partition import ticks
 from coordinator.partition.outputs import Answer, Outgoing
 from coordinator.partition.state import DEAD_LETTERS, DELIVERIES, PROGRESS
@@ -40,6 +41,8 @@ class World:
         self.links = Links()
         self.now = START
         self.ids = 0
+        self.steps: dict[str, int] = {}
+        """Id -> steps that its handler has taken."""
         self.last: list[Outgoing] = []
         """What the newest record sent."""
 
@@ -134,9 +137,16 @@ class World:
     def give_up(self, id: str) -> None:
         self.append(messages.Paused(id=id, attempt=self.row(id).attempt, failure="no", retry=1))
 
-    def call(self, id: str, *calls: messages.Call) -> list[str]:
+    def take(self, id: str, *steps: Step, first: int | None = None) -> Answer:
+        """Let the running handler take steps, behind those that it took."""
+        if first is None:
+            first = self.steps.get(id, 0)
+        self.steps[id] = max(self.steps.get(id, 0), first + len(steps))
+        return self.answer(messages.Steps(id=id, attempt=self.row(id).attempt, first=first, steps=steps))
+
+    def call(self, id: str, *steps: Step) -> list[str]:
         """Let the running handler call others. The ids of what it called."""
-        self.append(messages.Called(id=id, attempt=self.row(id).attempt, calls=calls))
+        self.take(id, *steps)
         return [command.id for command in self.commands() if isinstance(command, messages.Invoke)]
 
     def in_status(self, status: str, **fields: Any) -> str:

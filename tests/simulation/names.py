@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any, NamedTuple
 
-from coordinator.model import ids, messages
+from coordinator.model import ids
+from coordinator.model.journal import Call, Step, StepKind
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -53,11 +54,27 @@ def imported_id(rng: random.Random, key: str | None) -> str:
     return ids.derived_id(f"i{rng.randrange(12)}", 0, key)
 
 
-def call(rng: random.Random, now: int) -> messages.Call:
-    return messages.Call(
-        **target(rng),
-        input=rng.choice((None, b"in")),
-        due_at=rng.choice((None, None, None, now, now + SECOND, now + 60 * SECOND)),
-        detached=rng.random() < 0.25,
-        idempotency_key=rng.choice((None, None, None, "once", "twice")),
-    )
+def step(rng: random.Random) -> Step:
+    """A random step; half of them are calls."""
+    kind = rng.choice((*(StepKind.CALL,) * 6, StepKind.SEND, StepKind.SEND, *StepKind))
+    match kind:
+        case StepKind.CALL | StepKind.SEND:
+            call = Call(
+                **target(rng),
+                input=rng.choice((None, b"in")),
+                delay=0 if kind is StepKind.CALL else rng.choice((0, 0, SECOND, 60 * SECOND)),
+                idempotency_key=rng.choice((None, None, None, "once", "twice")),
+                retention=rng.choice((None, *RETENTIONS)),
+            )
+            return Step(kind=kind, call=call)
+        case StepKind.SLEEP:
+            return Step(kind=kind, duration=rng.choice((0, SECOND, 60 * SECOND)))
+        case StepKind.CANCEL:
+            return Step(kind=kind, name=new_id(rng, rng.choice((None, *KEYS))))
+    return Step(kind=kind, name=rng.choice(("one", "two")), value=rng.choice((None, b"value")), number=rng.randrange(3))
+
+
+def lanes(rng: random.Random) -> tuple[str, ...]:
+    """What may be served: most of it."""
+    every = (*SERVICES, *(f"@{deployment}" for deployment in (*DEPLOYMENTS, "dp3")))
+    return tuple(lane for lane in every if rng.random() < 0.8)

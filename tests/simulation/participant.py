@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coordinator.model import messages
+from coordinator.model.journal import StepKind
 from coordinator.partition.outputs import Answer, Outgoing
 from coordinator.partition.state import DELIVERIES
 from tests.simulation import names
@@ -27,7 +28,8 @@ class Attempt:
     number: int
     cancelled: bool
     held: bool = True
-    calls: int = 0
+    called: bool = False
+    """Whether it has called anybody and waits for that, in this attempt or before."""
 
 
 class Participant:
@@ -40,6 +42,10 @@ class Participant:
         self.old: list[Attempt] = []
         self.waits_for_nothing: set[tuple[str, int]] = set()
         """Attempts that were suspended although they had called nobody; only operators end them."""
+        self.taken: dict[str, int] = {}
+        """Id -> steps that its handler has taken, over all attempts."""
+        self.waitable: dict[str, list[int]] = {}
+        """Id -> those of them that are calls and sleeps."""
         self.confused: set[str] = set()
         """Ids that were used again: what is reported of the earlier invocation may be taken for the later one's."""
 
@@ -60,12 +66,21 @@ class Participant:
                     assert delivery.attempt > attempt.number, f"{delivery} came after attempt {attempt.number}"
                     assert not attempt.held, f"{delivery.id} was started while attempt {attempt.number} was held"
                 self.old.append(attempt)
-            self.attempts[delivery.id] = Attempt(delivery.id, delivery.attempt, delivery.cancelled)
+            called = any(entry.kind == StepKind.CALL for entry in delivery.entries)
+            self.attempts[delivery.id] = Attempt(delivery.id, delivery.attempt, delivery.cancelled, called=called)
+            self.check_journal(delivery)
         elif attempt is not None and attempt.number == delivery.attempt:
             if isinstance(delivery, messages.Signal):
                 attempt.cancelled = True
-            else:
+            elif isinstance(delivery, messages.Drop):
                 attempt.held = False
+
+    def check_journal(self, start: messages.Start) -> None:
+        """Every step that was acknowledged is there, in order."""
+        if start.attempt == 1 or start.more or start.id in self.confused:
+            return
+        found = [entry.step for entry in start.entries]
+        assert found == list(range(self.taken.get(start.id, 0))), f"{start} lacks steps"
 
     def held(self) -> list[Attempt]:
         return [attempt for attempt in self.attempts.values() if attempt.held]
@@ -74,10 +89,15 @@ class Participant:
         """A report that was refused is of an attempt that is over."""
         attempt = self.attempts.get(report.id)
         if answer is not None and answer.code == 409 and attempt is not None and attempt.number == report.attempt:
-            if isinstance(report, messages.Called):
-                attempt.calls -= sum(not call.detached for call in report.calls)
-            else:
-                attempt.held = False
+            attempt.held = False
+        if isinstance(report, messages.Steps) and answer is not None and answer.code == 200:
+            self.taken[report.id] = max(self.taken.get(report.id, 0), report.first + len(report.steps))
+            known = self.waitable.setdefault(report.id, [])
+            for number, step in enumerate(report.steps, report.first):
+                if step.kind in (StepKind.CALL, StepKind.SLEEP) and number not in known:
+                    known.append(number)
+                if step.kind == StepKind.CALL and attempt is not None:
+                    attempt.called = True
 
     def report(self, now: int) -> messages.Report | None:
         """Something about an attempt: mostly about one that is held."""
@@ -91,14 +111,16 @@ class Participant:
         rng = self.rng
         what: dict[str, Any] = {"id": attempt.id, "attempt": attempt.number}
         kind = rng.choices(
-            ("started", "called", "suspended", "backing off", "paused", "completed"), (3, 5, 2, 1, 1, 2)
+            ("started", "stepped", "suspended", "backing off", "paused", "released", "completed"),
+            (3, 5, 2, 1, 1, 0.5, 2),
         )[0]
         if kind == "started":
             return messages.Started(**what, deployment=rng.choice((None, *names.DEPLOYMENTS)))
-        if kind == "called":
-            calls = tuple(names.call(rng, now) for _ in range(rng.choice((1, 1, 2, 3, 6))))
-            attempt.calls += sum(not call.detached for call in calls)
-            return messages.Called(**what, calls=calls)
+        if kind == "stepped":
+            taken = self.taken.get(attempt.id, 0)
+            again = rng.randrange(min(taken, 3) + 1) if rng.random() < 0.1 else 0
+            steps = tuple(names.step(rng) for _ in range(rng.choice((1, 1, 2, 3, 6))))
+            return messages.Steps(**what, first=taken - again, steps=steps)
         if kind == "completed":
             outcome = rng.choice(("success", "failure", "cancelled", "cancelled" if attempt.cancelled else "success"))
             if rng.random() < 0.02:
@@ -107,9 +129,16 @@ class Participant:
             return messages.Completed(**what, outcome=outcome, output=rng.choice((None, b"out")))
         was_held, attempt.held = attempt.held, False
         if kind == "suspended":
-            if was_held and not attempt.calls:
+            known = self.waitable.get(attempt.id, [])
+            awaiting = tuple(rng.sample(known, rng.randrange(1, min(len(known), 3) + 1))) if known else ()
+            if rng.random() < 0.5:
+                awaiting = ()
+            if was_held and not awaiting and not attempt.called:
                 self.waits_for_nothing.add((attempt.id, attempt.number))
-            return messages.Suspended(**what, cancelled=attempt.cancelled and rng.random() < 0.5)
+            cancelled = attempt.cancelled and rng.random() < 0.5
+            return messages.Suspended(**what, cancelled=cancelled, awaiting=awaiting)
+        if kind == "released":
+            return messages.Released(**what, failure=rng.choice((None, "it vanished")))
         if kind == "backing off":
             retry_at = now + rng.choice((-SECOND, 0, SECOND, 30 * SECOND))
             return messages.BackingOff(**what, retry_at=retry_at, failure="it broke", retry=rng.randrange(5))

@@ -16,6 +16,7 @@ from coordinator.model.statuses import Outcome, Status
 from coordinator.partition import ticks
 from coordinator.partition.state import Phase
 from tests.simulation.cluster import Bounds, Links, Partition
+from tests.simulation import names
 from tests.simulation.participant import Participant
 from tests.simulation.workload import Workload
 
@@ -128,6 +129,9 @@ class Simulator(Generic[P]):
         """Let batches end and what is under way arrive, while the participants sleep."""
         for partition in self.partitions:
             self.append(partition.number, messages.ImportEnd())
+            if partition.machine.state.served is not None:
+                every = (*names.SERVICES, *(f"@{deployment}" for deployment in (*names.DEPLOYMENTS, "dp3")))
+                self.append(partition.number, messages.Serve(lanes=every))
         self.tick_size = max(self.tick_size, 5)
         self._until_quiet(self._settle_once)
 
@@ -227,6 +231,8 @@ class Simulator(Generic[P]):
         Not of ids that were purged and used again: messages for the earlier invocation may have met the later one.
         """
         rows = {row.id: row for partition in self.partitions for row in self.rows(partition)}
+        # What a call by an idempotency key was attached to has another id than its caller knows.
+        attached = {child for p in self.partitions for row in self.rows(p) for _, child in p.store.awaiters(row.seq, 99)}
         for row in rows.values():
             if row.status == Status.COMPLETED or {row.id, row.parent} & used_again:
                 continue
@@ -235,7 +241,7 @@ class Simulator(Generic[P]):
                 killed = parent.status == Status.COMPLETED and parent.outcome == Outcome.KILLED
                 assert not killed, f"{row} outlives its parent, which was killed: {parent}"
             edges = self.partition_of(row.id).store.edges(row.id, "", limits.CHILDREN_MAX)
-            for child in set(edges) - used_again:
+            for child in set(edges) - used_again - attached:
                 open_child = rows.get(child)
                 assert open_child is not None, f"{row} has an edge to {child}, which is not there"
                 assert open_child.status != Status.COMPLETED, f"{row} has an edge to a child that has ended: {child}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.model import ids, limits, messages
 from coordinator.model.filters import Filter
-from coordinator.model.messages import Batch, Call, Called, Completed, Invoke, Tick
+from coordinator.model.messages import Batch, Completed, Invoke, Steps, Tick
 from coordinator.model.statuses import Outcome, Status
 from coordinator.partition import ticks
 from tests.simulation.cluster import Links, Partition, Record
@@ -95,8 +95,9 @@ def test_a_parent_with_100_000_children_is_killed_within_limits() -> None:
     partition = Bounded()
     parent = ids.derived_id("parent", 0, None)
     partition.feed([Invoke(id=parent, service="Greeter", handler="greet")])
-    calls = (Call(service="Namer", handler="pick"),) * limits.CALLS_PER_REPORT_MAX
-    partition.feed([Called(id=parent, attempt=1, calls=calls)] * (MANY // len(calls)))
+    call = Step(kind=StepKind.CALL, call=Call(service="Namer", handler="pick"))
+    calls = (call,) * limits.STEPS_PER_REPORT_MAX
+    partition.feed([Steps(id=parent, attempt=1, first=n, steps=calls) for n in range(0, MANY, len(calls))])
     partition.settle()
     assert partition.machine.state.next_seq == MANY + 2
     partition.ticks = 0

@@ -29,7 +29,7 @@ class Workload:
         self.times: list[int] = []
         self.kinds: dict[Callable[[int], Routed], float] = {
             self.invoke: 14, self.import_row: 3, self.import_end: 0.7, self.act: 4, self.batch: 6,
-            self.control: 2.5, self.commit: 1.5, self.level: 0.1, self.garbage: 0.3,
+            self.control: 2.5, self.commit: 1.5, self.level: 0.1, self.garbage: 0.3, self.serve: 0.4,
         }  # fmt: skip
         for kind in self.kinds:  # runs differ in what they are full of
             self.kinds[kind] *= rng.choice((0.1, 0.5, 1, 1, 2, 4))
@@ -146,6 +146,9 @@ class Workload:
 
     def level(self, now: int) -> Routed:
         return self.anywhere(), messages.Level(level=self.rng.choice((0, 1, 1)))
+
+    def serve(self, now: int) -> Routed:
+        return self.anywhere(), messages.Serve(lanes=names.lanes(self.rng), reclaim=self.rng.random() < 0.5)
 
     def garbage(self, now: int) -> Routed:
         rng = self.rng
