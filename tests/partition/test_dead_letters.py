@@ -47,7 +47,7 @@ def above(message: Message) -> bytes:
             "only partitions send it to each other, numbered by their outbox",
         ),
         (
-            encode(EndChildren(children=(), action="kill")),
+            encode(EndChildren(parent="p", children=(), action="kill")),
             "only partitions send it to each other, numbered by their outbox",
         ),
         (

@@ -181,13 +181,13 @@ def test_a_report_after_the_attempt_was_taken_back_changes_nothing(
 def test_a_report_may_overtake_the_one_that_it_runs(report: Callable[[str, int], Report]) -> None:
     world = World()
     id = world.invoke()
-    assert world.append(report(id, 1)) is None
+    assert world.answer(report(id, 1)).code == 200
 
 
 def test_that_it_runs_may_be_reported_twice() -> None:
     world = World()
     id = world.in_status("running")
-    assert world.append(Started(id=id, attempt=1)) is None
+    assert world.answer(Started(id=id, attempt=1)).code == 200
     assert world.status(id) == "running"
 
 

@@ -72,9 +72,7 @@ def test_a_child_that_ended_before_the_suspension_was_reported_wakes_it_all_the_
     assert world.status(parent) == "suspended"
 
 
-ONCE = Step(
-    kind=StepKind.CALL, call=Call(service="Namer", handler="pick", key="a", type=1, idempotency_key="once")
-)
+ONCE = Step(kind=StepKind.CALL, call=Call(service="Namer", handler="pick", key="a", type=1, idempotency_key="once"))
 
 
 def test_a_call_that_meets_an_invocation_by_its_idempotency_key_gets_the_result_of_that_one(world: World) -> None:

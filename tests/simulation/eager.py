@@ -23,7 +23,7 @@ import msgspec
 
 from coordinator.model import filters, limits, messages
 from coordinator.model.errors import CallerError
-from coordinator.model.invocation import CANCEL, CHILDREN, HELD, WOKEN, CancelState, Invocation
+from coordinator.model.invocation import CANCEL, CHILDREN, HELD, STATE, WOKEN, CancelState, Invocation
 from coordinator.model.messages import Tally
 from coordinator.model.statuses import ACTIONS, NAMES, TRANSITIONS, Action, Counter, Outcome, Status
 
@@ -120,7 +120,7 @@ def take_effect(
         row.outcome = int(Outcome.KILLED if action is Action.KILL else Outcome.CANCELLED)
         row.completed_at = at
         row.timer_at = at + row.retention
-        row.cancel = row.ties = 0
+        row.cancel, row.ties = 0, row.ties & STATE
         row.cancel_batch = None
         return Counter.ENDED
     if action is Action.CANCEL:

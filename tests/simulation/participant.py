@@ -29,7 +29,7 @@ class Attempt:
     cancelled: bool
     held: bool = True
     called: bool = False
-    """Whether it has called anybody and waits for that, in this attempt or before."""
+    """Whether it waits for somebody, as far as it knows."""
 
 
 class Participant:
@@ -66,7 +66,7 @@ class Participant:
                     assert delivery.attempt > attempt.number, f"{delivery} came after attempt {attempt.number}"
                     assert not attempt.held, f"{delivery.id} was started while attempt {attempt.number} was held"
                 self.old.append(attempt)
-            called = any(entry.kind == StepKind.CALL for entry in delivery.entries)
+            called = any(entry.kind == StepKind.CALL and not entry.done for entry in delivery.entries)
             self.attempts[delivery.id] = Attempt(delivery.id, delivery.attempt, delivery.cancelled, called=called)
             self.check_journal(delivery)
         elif attempt is not None and attempt.number == delivery.attempt:
@@ -90,14 +90,21 @@ class Participant:
         attempt = self.attempts.get(report.id)
         if answer is not None and answer.code == 409 and attempt is not None and attempt.number == report.attempt:
             attempt.held = False
+        if isinstance(report, messages.Suspended) and answer is not None and answer.code == 400 and attempt is not None:
+            attempt.held = True  # it awaited a step of an id that was used again
         if isinstance(report, messages.Steps) and answer is not None and answer.code == 200:
-            self.taken[report.id] = max(self.taken.get(report.id, 0), report.first + len(report.steps))
-            known = self.waitable.setdefault(report.id, [])
-            for number, step in enumerate(report.steps, report.first):
-                if step.kind in (StepKind.CALL, StepKind.SLEEP) and number not in known:
+            self.took(report)
+            if attempt is not None and any(step.kind == StepKind.CALL for step in report.steps):
+                attempt.called = True
+
+    def took(self, report: messages.Steps) -> None:
+        """Note the steps that are new; the others are in the journal as what they were."""
+        known = self.waitable.setdefault(report.id, [])
+        for number, step in enumerate(report.steps, report.first):
+            if number >= self.taken.get(report.id, 0):
+                self.taken[report.id] = number + 1
+                if step.kind in (StepKind.CALL, StepKind.SLEEP):
                     known.append(number)
-                if step.kind == StepKind.CALL and attempt is not None:
-                    attempt.called = True
 
     def report(self, now: int) -> messages.Report | None:
         """Something about an attempt: mostly about one that is held."""

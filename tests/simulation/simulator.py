@@ -15,8 +15,8 @@ from coordinator.model.invocation import CancelState, Invocation
 from coordinator.model.statuses import Outcome, Status
 from coordinator.partition import ticks
 from coordinator.partition.state import Phase
-from tests.simulation.cluster import Bounds, Links, Partition
 from tests.simulation import names
+from tests.simulation.cluster import Bounds, Links, Partition
 from tests.simulation.participant import Participant
 from tests.simulation.workload import Workload
 
@@ -232,7 +232,9 @@ class Simulator(Generic[P]):
         """
         rows = {row.id: row for partition in self.partitions for row in self.rows(partition)}
         # What a call by an idempotency key was attached to has another id than its caller knows.
-        attached = {child for p in self.partitions for row in self.rows(p) for _, child in p.store.awaiters(row.seq, 99)}
+        attached = {
+            child for p in self.partitions for row in self.rows(p) for _, child in p.store.awaiters(row.seq, 99)
+        }
         for row in rows.values():
             if row.status == Status.COMPLETED or {row.id, row.parent} & used_again:
                 continue
