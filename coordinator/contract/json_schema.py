@@ -96,6 +96,8 @@ def _field(schema: Schema, type: msgspec.inspect.Type, rule: vocabulary.Keywords
         return dict(_BYTES)
     if isinstance(type, msgspec.inspect.DictType) and isinstance(type.key_type, msgspec.inspect.IntType):
         schema = {**schema, "propertyNames": {"pattern": "^-?[0-9]+$"}, "x-msgpack": "map with integer keys"}
+    if isinstance(type, msgspec.inspect.DictType):
+        schema = {**schema, "additionalProperties": _field(schema["additionalProperties"], type.value_type, {})}
     if schema.get("type") == "integer":
         schema = {**schema, "format": "int64"}
     merged = {**schema, **rule}

@@ -31,8 +31,8 @@ Everything is written at least once: a record may stand on its stream again, als
 be handed it twice. What is sent twice is recognized by what it carries, never by its position: `Invoke` and
 `Import` by the id (`Invoke` by its idempotency key too), `Submit`, `Batch`, `Control` and `Commit` by the request id
 and revision, reports by id and attempt, `Tick` by its number, what partitions tell each other by `source` and
-`number`. So whoever is not sure whether an append succeeded appends again. `Act`, `RequestControl` and `Called` are
-the exceptions: they take effect again. Write with `acks=all` and an idempotent producer."""
+`number`, `Steps` by the numbers of its steps. So whoever is not sure whether an append succeeded appends again. `Act`
+and `RequestControl` are the exceptions: they take effect again. Write with `acks=all` and an idempotent producer."""
 
 NUMBERS: Final = """\
 `source` and `number` are for what partitions send each other: numbers are dense from 1 for each pair of

@@ -10,6 +10,7 @@ import msgspec
 
 from coordinator.model import ids, limits
 from coordinator.model.invocation import ServiceType
+from coordinator.model.journal import StepKind
 from coordinator.model.statuses import ACTIONS, NAMES, OUTCOME_NAMES, Action, Outcome
 from coordinator.model.times import END_US
 from coordinator.requests.lifecycle import State
@@ -68,6 +69,11 @@ RULES: Final[dict[str, Keywords]] = {
     "Guard.max": {"minimum": 0},
     "Guard.expect": {"minimum": 0},
     # bounds
+    "Entry.outcome": {"enum": _OUTCOMES},
+    "Suspended.awaiting": {"maxItems": limits.AWAITED_MAX},
+    "Serve.lanes": {"maxItems": limits.LANES_MAX, "items": _text(1, limits.NAME_CHARS_MAX + 1)},
+    "Step.kind": {"enum": [int(kind) for kind in StepKind]},
+    "Entry.kind": {"enum": [int(kind) for kind in StepKind]},
     "Steps.steps": {"maxItems": limits.STEPS_PER_REPORT_MAX},
     "EndChildren.children": {"maxItems": limits.CHILDREN_PER_RECORD_MAX, "items": _ID},
 }

@@ -248,7 +248,7 @@ class Gateway:
             pending=queries.pending_views(),
             works=0 if state is None else state.works,
             held=0 if state is None else state.held,
-            backlog=0 if state is None else state.backlog,
+            backlog=0 if state is None else sum(state.backlog.values()),
             records=0 if standing is None else standing.records,
             longest_step_us=0 if standing is None else standing.longest_step_us,
         )

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from coordinator.contract import docstrings, json_schema, reference, streams, vocabulary
 from coordinator.contract.json_schema import Struct
 from coordinator.model import limits
-from coordinator.model.messages import Called, Progress, Submit
+from coordinator.model.messages import Progress, Steps, Submit
 from tests.contract.goldens import CASES, SCHEMAS, golden_json, kind_of
 
 NAMES = [kind.__name__ for kind in streams.KINDS]
@@ -88,9 +88,9 @@ def test_descriptions_are_the_docstrings_of_the_types() -> None:
     submit = schema("Submit")
     assert submit["description"] == docstrings.meaning(Submit)
     assert submit["properties"]["rate"]["description"] == "Matches a second over the whole request at most."
-    number = schema("Called")["properties"]["number"]["description"]
+    number = schema("Steps")["properties"]["number"]["description"]
     assert number == "The sender's number for this destination, dense from 1.", "inherited fields have theirs"
-    assert set(docstrings.field_meanings(Called)) == {"v", "source", "number"}
+    assert set(docstrings.field_meanings(Steps)) == {"v", "source", "number", "first"}
     assert "position" in docstrings.field_meanings(Progress)
 
 
@@ -111,4 +111,4 @@ def test_every_rule_of_the_vocabulary_is_for_a_field_that_exists() -> None:
 
 def test_what_refers_to_another_schema_finds_it_in_the_same_file() -> None:
     assert set(schema("Submit")["$defs"]) == {"Filter", "Guard"}
-    assert [struct.__name__ for struct in json_schema.structs(Called)] == ["Called", "Call"]
+    assert [struct.__name__ for struct in json_schema.structs(Steps)] == ["Steps", "Step", "Call"]

@@ -233,7 +233,10 @@ class Simulator(Generic[P]):
         rows = {row.id: row for partition in self.partitions for row in self.rows(partition)}
         # What a call by an idempotency key was attached to has another id than its caller knows.
         attached = {
-            child for p in self.partitions for row in self.rows(p) for _, child in p.store.awaiters(row.seq, 99)
+            child
+            for partition in self.partitions
+            for row in self.rows(partition)
+            for _, child in partition.store.awaiters(row.seq, limits.CHILDREN_MAX)
         }
         for row in rows.values():
             if row.status == Status.COMPLETED or {row.id, row.parent} & used_again:

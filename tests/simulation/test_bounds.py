@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coordinator.model import ids, limits, messages
 from coordinator.model.filters import Filter
+from coordinator.model.journal import Call, Step, StepKind
 from coordinator.model.messages import Batch, Completed, Invoke, Steps, Tick
 from coordinator.model.statuses import Outcome, Status
 from coordinator.partition import ticks
