@@ -2,3 +2,22 @@
 
 May import `coordinator.model` and nothing else of the project.
 """
+
+from coordinator.participant.context import Context
+from coordinator.participant.errors import CallFailed, Cancelled, TerminalError
+from coordinator.participant.futures import CallFuture, Future, SleepFuture
+from coordinator.participant.services import RetryPolicy, Service, VirtualObject, Workflow
+
+__all__ = [
+    "CallFailed",
+    "CallFuture",
+    "Cancelled",
+    "Context",
+    "Future",
+    "RetryPolicy",
+    "Service",
+    "SleepFuture",
+    "TerminalError",
+    "VirtualObject",
+    "Workflow",
+]
