@@ -7,11 +7,11 @@ vocabulary of `coordinator.model`; the other packages carry records to and from 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coordinator.client import Client, Filter, cancel, count, kill, pause, purge, resume
+    from coordinator.client import Client, Filter, cancel, count, kill, pause, purge, restart_as_new, resume
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Filter", "cancel", "count", "kill", "pause", "purge", "resume"]
+__all__ = ["Client", "Filter", "cancel", "count", "kill", "pause", "purge", "restart_as_new", "resume"]
 
 
 def __getattr__(name: str) -> Any:

@@ -67,7 +67,7 @@ def code(status: Status, action: Action) -> int:
     change = TRANSITIONS.get((status, action))
     if change is None:
         return 200 if (status, action) in UNCHANGED else 409
-    return 200 if change.counter in (Counter.ENDED, Counter.APPLIED) else 202
+    return 202 if change.makes_another or change.counter is Counter.SIGNALLED else 200
 
 
 def answers() -> str:
@@ -84,7 +84,7 @@ def _answer(status: Status, action: Action) -> str:
     number = code(status, action)
     if change is None:
         return "200, unchanged" if number == 200 else "409"
-    return f"{number} → {_becomes(change)}"
+    return f"{number}, another one" if change.makes_another else f"{number} → {_becomes(change)}"
 
 
 def _becomes(change: Change) -> str:

@@ -1,4 +1,4 @@
-"""Cancel, kill, pause, resume, purge: one invocation directly, anything else as a batch.
+"""Cancel, kill, pause, resume, purge, restart as new: one invocation directly, anything else as a batch.
 
 Before a batch a person is asked, with the number that it would be; a program has to say --yes. One id never
 asks: whoever has its id has looked at it.
@@ -16,6 +16,7 @@ from coordinator.cli.session import Exit
 if TYPE_CHECKING:
     from coordinator.client import Batch, BatchRequest, Client, Filter, Progress
 
+RESTART: Final = "restart-as-new"
 _DONE: Final = {
     "cancel": "cancelled",
     "kill": "killed",
@@ -50,10 +51,12 @@ def act(
 
 def _act_on_one(action: str, id: str, url: str | None, deployment: str | None) -> None:
     acted = session.run(url, lambda client: client.act(id, action, deployment=deployment))
-    if output.for_people():
-        output.say(f"{id} {_DONE[action]}" if acted.done else f"{id} asked to {action}")
-    else:
+    if not output.for_people():
         output.say(output.json_text(acted))
+    elif action == RESTART:
+        output.say(f"{id} restarted as {acted.id}")
+    else:
+        output.say(f"{id} {_DONE[action]}" if acted.done else f"{id} asked to {action}")
 
 
 def _request(action: str, filter: "Filter", flags: BatchFlags, deployment: str | None) -> "BatchRequest":

@@ -114,6 +114,14 @@ def purge(filters: FilterFlags, flags: BatchFlags, queries: Queries = None, url:
     acting.act("purge", queries, filters, flags, url=url)
 
 
+@group.command(acting.RESTART)
+@group.command("restart", hidden=True)
+@grouped
+def restart(filters: FilterFlags, flags: BatchFlags, queries: Queries = None, url: Url = None) -> None:
+    """Start another one like each that is completed, with its input; not for workflows.  [also: restart]"""
+    acting.act(acting.RESTART, queries, filters, flags, url=url)
+
+
 def _writer(format: Format) -> output.Writer:
     if format is Format.TABLE:
         from coordinator.cli.tables import InvocationTable

@@ -7,12 +7,13 @@ and nothing else of the project; may be imported from the command line and by us
 from coordinator.client.batch import Batch
 from coordinator.client.client import Client
 from coordinator.client.errors import RejectedError, ServerError, UnauthorizedError, UnreachableError
-from coordinator.client.requests import BatchRequest, Filter, cancel, count, kill, pause, purge, resume
+from coordinator.client.requests import BatchRequest, Filter, cancel, count, kill, pause, purge, restart_as_new, resume
 from coordinator.client.views import (
     Acted,
     ImportFault,
     ImportReport,
     Invocation,
+    InvocationDetails,
     PartitionInfo,
     PartitionProgress,
     PendingBatch,
@@ -31,6 +32,7 @@ __all__ = [
     "ImportFault",
     "ImportReport",
     "Invocation",
+    "InvocationDetails",
     "NotFoundError",
     "PartitionInfo",
     "PartitionProgress",
@@ -45,5 +47,6 @@ __all__ = [
     "kill",
     "pause",
     "purge",
+    "restart_as_new",
     "resume",
 ]

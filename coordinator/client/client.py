@@ -12,7 +12,7 @@ import httpx
 from coordinator.client.batch import Batch
 from coordinator.client.requests import BatchRequest, Filter, named
 from coordinator.client.transport import Transport, decoded
-from coordinator.client.views import Acted, ImportReport, Invocation, PartitionInfo, Progress
+from coordinator.client.views import Acted, ImportReport, Invocation, InvocationDetails, PartitionInfo, Progress
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import target_parts
 
@@ -105,9 +105,9 @@ class Client:
         )
         return _acted(response)
 
-    async def invocation(self, id: str) -> Invocation:
+    async def invocation(self, id: str) -> InvocationDetails:
         """One invocation, as it is now."""
-        return decoded(await self._transport.call("GET", _path(id), repeatable=True), Invocation)
+        return decoded(await self._transport.call("GET", _path(id), repeatable=True), InvocationDetails)
 
     async def invocations(self, filter: Filter | None = None, *, limit: int | None = None) -> AsyncIterator[Invocation]:
         """What matches, newest first, then by id; without a filter, all of them."""
@@ -136,7 +136,7 @@ class Client:
             left = None if left is None else left - len(page)
 
     async def act(self, id: str, action: str, *, deployment: str | None = None) -> Acted:
-        """`cancel`, `kill`, `pause`, `resume` or `purge` one invocation.
+        """`cancel`, `kill`, `pause`, `resume`, `purge` or `restart-as-new` one invocation.
 
         Raises NotFoundError when it is not there, ConflictError when its status does not allow it.
         """

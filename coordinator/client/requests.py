@@ -137,6 +137,11 @@ def purge(filter: Filter, **options: Unpack[BatchOptions]) -> BatchRequest:
     return BatchRequest(action=Action.PURGE, filter=filter, **options)
 
 
+def restart_as_new(filter: Filter, **options: Unpack[BatchOptions]) -> BatchRequest:
+    """Start another one like each that matches and is completed, with its input. Not for workflows."""
+    return BatchRequest(action=Action.RESTART_AS_NEW, filter=filter, **options)
+
+
 def count(filter: Filter, **options: Unpack[BatchOptions]) -> BatchRequest:
     """Count what matches, at one position of each partition's log."""
     return BatchRequest(action=Action.COUNT, filter=filter, **options)

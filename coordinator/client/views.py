@@ -37,12 +37,22 @@ class Invocation(msgspec.Struct, kw_only=True):
     idempotency_key: str | None = None
 
 
+class InvocationDetails(Invocation, kw_only=True):
+    """One invocation with what a listing does not show."""
+
+    restarted_from: str | None = None
+    """Id of the completed one that it was made from."""
+    restarted_as: str | None = None
+    """Id of the newest one that was made from it."""
+
+
 class Acted(msgspec.Struct, kw_only=True):
     """What came of an action on one invocation, or of starting one."""
 
     id: str
+    """Its id; of a restart as new that of the new one."""
     status: str | None = None
-    """Where it stands now; None once it is purged."""
+    """Where it stands now; None once it is purged, and of a new one that is yet to be created."""
     done: bool = True
     """False where it was only asked for, as a cancellation is, or accepted."""
 

@@ -17,7 +17,7 @@ from coordinator.model.errors import CallerError, ConflictError, NotFoundError
 from coordinator.model.statuses import Action
 from coordinator.partition.outputs import Answer
 from coordinator.runtime.clock import wall_clock_us
-from coordinator.runtime.views import InvocationView
+from coordinator.runtime.views import InvocationDetails, InvocationView
 
 
 class Acted(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ class Acted(msgspec.Struct, frozen=True):
 
     id: str
     status: str | UnsetType = UNSET
-    """As of the command's position on the log; absent once it is purged."""
+    """As of the command's position on the log; absent once it is purged, and of one that is yet to be created."""
 
 
 # -- listing -------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def _next(request: AnyRequest, cursor: str) -> str:
     Operation(
         id="getInvocation",
         summary="One invocation",
-        answers={200: Success("The invocation as all batches in force have left it", InvocationView)},
+        answers={200: Success("The invocation as all batches in force have left it", InvocationDetails)},
         problems=(400, 404, 503),
     ),
 )
@@ -121,6 +121,7 @@ _SUMMARIES: Final = {
     Action.PAUSE: "Stop it until it is resumed",
     Action.RESUME: "Let a paused one go on, or one on a retry timer retry now",
     Action.PURGE: "Forget a completed one",
+    Action.RESTART_AS_NEW: "Start another one like a completed one, with its input; answers with the id of the new one",
 }
 _DEPLOYMENT: Final = Parameter("deployment", "The deployment to go on with")
 
@@ -146,6 +147,11 @@ def _action(method: Method, path: str, action: Action, *, id: str) -> HTTPRouteH
     return route(method, path, operation)(act)
 
 
+def _operation_id(action: Action) -> str:
+    verb, *rest = action.split("-")
+    return f"{verb}Invocation{''.join(word.capitalize() for word in rest)}"
+
+
 def acted(answer: Answer) -> Reply:
     """A partition's answer to a command. Raises what its code means."""
     if answer.code == 404:
@@ -160,7 +166,7 @@ def acted(answer: Answer) -> Reply:
 ROUTES: Final[list[Any]] = [
     list_invocations,
     get_invocation,
-    *(_action("PATCH", f"/invocations/{{id:str}}/{action}", action, id=f"{action}Invocation") for action in _SUMMARIES),
+    *(_action("PATCH", f"/invocations/{{id:str}}/{action}", action, id=_operation_id(action)) for action in _SUMMARIES),
     _action("DELETE", "/invocations/{id:str}", Action.KILL, id="deleteInvocation"),
     _action("DELETE", "/invocations/{id:str}/purge", Action.PURGE, id="deletePurgeInvocation"),
 ]

@@ -80,7 +80,8 @@ def plain_effect(action: Action, status: Status) -> Effect | None:
     """The effect of `action` on a row without ties in this status.
 
     None where more than the row itself is concerned even then (a resumed invocation joins those to be
-    started, a cancelled one must be signalled), so that only the single path may perform it.
+    started, a cancelled one must be signalled, of a restarted one another is made), so that only the single path
+    may perform it.
     """
     change = TRANSITIONS.get((status, action))
     if change is None:
@@ -89,7 +90,7 @@ def plain_effect(action: Action, status: Status) -> Effect | None:
         return COUNTED
     if change.to is None:
         return REMOVED
-    if change.to is Status.COMPLETED:
+    if change.outcome is not None:
         return KILLED if change.outcome is Outcome.KILLED else CANCELLED
     return PAUSED if change.to is Status.PAUSED else None
 

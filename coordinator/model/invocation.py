@@ -125,6 +125,8 @@ class Payload(msgspec.Struct, array_like=True):
     """Id of the completed invocation that this one was made from."""
     restarted_as: str | None = None
     """Id of the newest one that was made from this one."""
+    imported: bool = False
+    """It was taken over from another system, which does not tell what was sent to it."""
 
 
 def target(row: Invocation) -> str:

@@ -60,6 +60,8 @@ class Invoke(Command, kw_only=True, tag=1):
     detached: bool = False
     depth: Count = 0
     """Attached calls above it."""
+    restarted_from: str | None = None
+    """Id of the completed invocation that it is made from."""
 
 
 class Import(Command, kw_only=True, tag=2):

@@ -39,6 +39,7 @@ class Action(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     PURGE = "purge"
+    RESTART_AS_NEW = "restart-as-new"
     COUNT = "count"
 
 
@@ -86,6 +87,8 @@ class Change(NamedTuple):
     outcome: Outcome | None = None
     counter: Counter | None = None
     """For actions: what a batch counts when it takes effect so."""
+    makes_another: bool = False
+    """Another invocation comes of it, by a message of its own."""
 
 
 NAMES: Final = {status: status.name.lower().replace("_", "-") for status in Status}
@@ -131,6 +134,7 @@ TRANSITIONS: Final[dict[tuple[Status, Action | Event], Change]] = {
     },
     **{(s, _A.RESUME): Change(_S.READY, counter=Counter.APPLIED) for s in (_S.BACKING_OFF, _S.PAUSED)},
     (_S.COMPLETED, _A.PURGE): Change(None, counter=Counter.APPLIED),
+    (_S.COMPLETED, _A.RESTART_AS_NEW): Change(_S.COMPLETED, counter=Counter.APPLIED, makes_another=True),
     **{(s, _A.COUNT): _applied[s] for s in Status},
 }
 

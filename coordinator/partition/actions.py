@@ -1,4 +1,4 @@
-"""What operators ask: cancel, kill, pause, resume, purge and count, of one invocation or through a batch.
+"""What operators ask, of one invocation or through a batch: cancel, kill, pause, resume, purge, restart, count.
 
 `row_effect` is what an action makes of the row itself, a pure function; `act` adds what follows for others.
 Where an action applies is looked up in `statuses.TRANSITIONS`.
@@ -26,7 +26,7 @@ from coordinator.model.statuses import (
     Counter,
     Status,
 )
-from coordinator.partition import deliveries, lifecycle, outbox
+from coordinator.partition import deliveries, lifecycle, outbox, restarts
 from coordinator.partition.outputs import Answer
 from coordinator.partition.state import DELIVERIES
 from coordinator.stores.port import Work, WorkKind
@@ -54,6 +54,8 @@ def act_on_one(m: "Machine", c: messages.Act) -> Answer:
         return Answer(m.position, 409, c.id, status_name(row), f"{c.id} is {status_name(row)}; {action} does not apply")
     if action is Action.COUNT:
         return Answer(m.position, 200, c.id, status_name(row))
+    if action is Action.RESTART_AS_NEW:
+        return restarts.restart_one(m, row)
     counter = act(m, row, action, at=m.now, position=m.position, deployment=c.deployment, single=True)
     code = 200 if counter in (Counter.ENDED, Counter.APPLIED) else 202
     return Answer(m.position, code, c.id, None if action is Action.PURGE else status_name(row))
@@ -113,6 +115,9 @@ def row_effect(row: Invocation, action: Action, at: int, position: int, deployme
         perform(effect, row, at, position)
         row.ties |= state
         return None if effect.removes else effect.counter
+    if action is Action.RESTART_AS_NEW:  # what is made of it is another row's beginning (`restarts`)
+        row.caught_up_to = position
+        return Counter.APPLIED
     if action is Action.RESUME:
         if deployment is not None:
             row.deployment = deployment

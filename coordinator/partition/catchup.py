@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from coordinator.model.effects import perform
 from coordinator.model.invocation import Invocation
-from coordinator.partition import actions
+from coordinator.model.statuses import Action
+from coordinator.partition import actions, restarts
 from coordinator.partition.pending import Pending
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def _take_effect(m: "Machine", row: Invocation, pending: Pending) -> None:
         perform(effect, row, pending.time, pending.position)
         m.store.save(row)
         counter = effect.counter
+    elif pending.action is Action.RESTART_AS_NEW:
+        counter = restarts.restart_match(m, row, pending.position, dry_run=batch.dry_run)
     else:
         counter = actions.act(
             m, row, pending.action, at=pending.time, position=pending.position, deployment=batch.deployment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.model import limits, messages
 from coordinator.model.errors import CallerError
-from coordinator.model.invocation import CHILDREN, KEY, PARENT, Invocation, ServiceType
+from coordinator.model.invocation import CHILDREN, KEY, PARENT, Invocation, Payload, ServiceType
 from coordinator.model.statuses import BY_NAME, NAMES, OUTCOME_BY_NAME, Action, Outcome, Status
 from coordinator.partition import invoke, outbox
 from coordinator.partition.outputs import Answer
@@ -46,7 +46,7 @@ def import_row(m: "Machine", c: messages.Import) -> Answer:
     _place_at_key(m, row, c, status)
     if status in (Status.READY, Status.RUNNING):
         m.made_ready.append(row)
-    invoke.insert(m, row, None)
+    invoke.insert(m, row, Payload(imported=True))
     return Answer(m.position, 200, c.id, NAMES[status])
 
 

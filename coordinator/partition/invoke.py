@@ -28,6 +28,8 @@ _NO_PAYLOAD = Payload()
 def invoke(m: "Machine", c: messages.Invoke) -> Answer:
     """Create an invocation, unless its id, idempotency key or workflow key has been seen."""
     check_target(m, c)
+    if c.restarted_from is not None:
+        ids.partition_key_of(c.restarted_from)
     known = _known(m, c)
     if known is not None:
         if c.parent is not None and not c.detached and known.id != c.id:
@@ -40,7 +42,7 @@ def invoke(m: "Machine", c: messages.Invoke) -> Answer:
     )  # fmt: skip
     if c.parent is not None and not c.detached:
         row.ties = PARENT
-    payload = Payload(c.input, c.headers, depth=c.depth)
+    payload = Payload(c.input, c.headers, depth=c.depth, restarted_from=c.restarted_from)
     if c.due_at is not None and c.due_at > m.now:
         row.status = _SCHEDULED
         row.scheduled_at = row.timer_at = c.due_at

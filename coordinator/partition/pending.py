@@ -54,7 +54,9 @@ class Pending:
 
     @property
     def only_counts(self) -> bool:
-        """Whether a match changes nothing but a counter and the row's stamp."""
+        """Whether a match changes nothing but a counter, told by its status alone, and the row's stamp."""
+        if self.action is Action.RESTART_AS_NEW:  # whether it can be done, its type and its origin tell too
+            return False
         return self.state.dry_run or self.action is Action.COUNT
 
     def stamping_effect(self, row: Invocation) -> Effect | None:

@@ -29,7 +29,7 @@ from coordinator.runtime.imports import ImportReport, import_rows
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.queries import PartitionQueries, listing
 from coordinator.runtime.requests import RequestsRole
-from coordinator.runtime.views import Cursor, InvocationView, PartitionView
+from coordinator.runtime.views import Cursor, InvocationDetails, InvocationView, PartitionView
 from coordinator.runtime.workers import WorkerPool
 
 ANSWER_TIMEOUT_S: Final = 30.0
@@ -205,7 +205,7 @@ class Gateway:
 
     # -- queries ---------------------------------------------------------------------------------------------
 
-    async def invocation(self, id: str) -> InvocationView | None:
+    async def invocation(self, id: str) -> InvocationDetails | None:
         """One invocation, None when there is none of that id."""
         queries = self._queries[ids.partition_of(id, self.partitions)]
         return await asyncio.to_thread(queries.invocation, id)

@@ -16,7 +16,14 @@ from coordinator.model.invocation import Invocation, ServiceType
 from coordinator.partition.glimpse import as_seen
 from coordinator.partition.pending import Pending
 from coordinator.partition.state import BatchState, Phase, State
-from coordinator.runtime.views import Cursor, InvocationView, PendingBatchView, invocation_view
+from coordinator.runtime.views import (
+    Cursor,
+    InvocationDetails,
+    InvocationView,
+    PendingBatchView,
+    invocation_details,
+    invocation_view,
+)
 from coordinator.stores.reader import StoreReader
 
 _IMMUTABLE: Final = ("service", "handler", "key", "target", "ids", "created_before", "created_after", "all")
@@ -68,7 +75,7 @@ class PartitionQueries:
             for batch in self.batches().pending
         ]
 
-    def invocation(self, id: str) -> InvocationView | None:
+    def invocation(self, id: str) -> InvocationDetails | None:
         """One invocation, None when it is not there or a batch in force has purged it."""
         with self._reader.snapshot():
             row = self._reader.invocation(id)
@@ -76,7 +83,9 @@ class PartitionQueries:
                 return None
             batches = self.batches()
             seen = as_seen(row, batches.pending)
-            return None if seen is None else invocation_view(seen, _name(seen, batches))
+            if seen is None:
+                return None
+            return invocation_details(seen, _name(seen, batches), self._reader.payload(row.seq))
 
     def service_type(self, service: str) -> ServiceType | None:
         """What kind of service its invocations show, None when there are none."""

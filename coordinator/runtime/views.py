@@ -5,7 +5,7 @@ import base64
 import msgspec
 
 from coordinator.model.errors import CallerError
-from coordinator.model.invocation import Invocation, outcome_name, status_name, target
+from coordinator.model.invocation import Invocation, Payload, outcome_name, status_name, target
 from coordinator.model.times import parse_rfc3339, to_rfc3339
 
 
@@ -33,6 +33,24 @@ class InvocationView(msgspec.Struct, frozen=True, kw_only=True):
     batch: str | None
     """Id of the batch that last took effect on it."""
     idempotency_key: str | None
+
+
+class InvocationDetails(InvocationView, frozen=True, kw_only=True):
+    """An invocation with what only a look at it alone shows."""
+
+    restarted_from: str | None
+    """Id of the completed one that it was made from."""
+    restarted_as: str | None
+    """Id of the newest one that was made from it."""
+
+
+def invocation_details(row: Invocation, batch: str | None, payload: Payload) -> InvocationDetails:
+    """A caught-up row, with its payload, as users see it."""
+    return InvocationDetails(
+        **msgspec.structs.asdict(invocation_view(row, batch)),
+        restarted_from=payload.restarted_from,
+        restarted_as=payload.restarted_as,
+    )
 
 
 def invocation_view(row: Invocation, batch: str | None) -> InvocationView:

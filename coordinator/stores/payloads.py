@@ -1,7 +1,7 @@
 """Payloads as stores keep them: copies, facts of the dump, and the columns of a file.
 
-Most invocations have no lineage worth a column (not called by another, never restarted), so its three fields share
-one that is NULL then.
+Most invocations have no lineage worth a column (not called by another, never restarted, not imported), so its
+fields share one that is NULL then.
 """
 
 from copy import copy
@@ -15,8 +15,8 @@ EMPTY: Final = Payload()
 COLUMNS: Final = "input, headers, output, lineage"
 
 Columns = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
-Lineage = tuple[int, str | None, str | None]
-_NO_LINEAGE: Final = (EMPTY.depth, EMPTY.restarted_from, EMPTY.restarted_as)
+Lineage = tuple[int, str | None, str | None, bool]
+_NO_LINEAGE: Final = (EMPTY.depth, EMPTY.restarted_from, EMPTY.restarted_as, EMPTY.imported)
 
 
 def copied(payload: Payload) -> Payload:
@@ -46,4 +46,4 @@ def from_columns(input: bytes | None, headers: bytes | None, output: bytes | Non
 
 
 def _lineage(payload: Payload) -> Lineage:
-    return payload.depth, payload.restarted_from, payload.restarted_as
+    return payload.depth, payload.restarted_from, payload.restarted_as, payload.imported

@@ -28,12 +28,21 @@ def bodies(fake: FakeServer) -> list[dict[str, Any]]:
 # -- one invocation ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action", ["cancel", "kill", "pause", "resume", "purge"])
+@pytest.mark.parametrize("action", ["cancel", "kill", "pause", "resume", "purge", "restart-as-new"])
 def test_one_id_goes_to_that_invocation_and_never_asks(cli: Cli, fake: FakeServer, action: str) -> None:
     fake.on("PATCH", f"/invocations/{ONE}/{action}", Say(202, {"id": ONE, "status": "ready"}))
     done = cli("invocations", action, ONE)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {"id": ONE, "status": "ready", "done": False}
+
+
+@pytest.mark.parametrize("command", ["restart-as-new", "restart"])
+def test_a_restart_says_which_one_is_new(cli: Cli, fake: FakeServer, command: str) -> None:
+    fake.on("PATCH", f"/invocations/{ONE}/restart-as-new", Say(202, {"id": OTHER}))
+    assert json.loads(cli("invocations", command, ONE).stdout) == {"id": OTHER, "status": None, "done": False}
+    terminal = cli.on_a_terminal("invocations", command, ONE)
+    assert terminal.close() == 0
+    assert terminal.shown.strip() == f"{ONE} restarted as {OTHER}"
 
 
 def test_resume_may_name_a_deployment(cli: Cli, fake: FakeServer) -> None:

@@ -86,6 +86,14 @@ def test_one_invocation_is_described(cli: Cli, fake: FakeServer) -> None:
     assert "outcome" not in shown
 
 
+def test_what_was_restarted_is_shown_by_a_look_at_it_and_not_in_a_list(cli: Cli, fake: FakeServer) -> None:
+    one = invocation(ONE, restarted_from="inv_old", restarted_as=None)
+    fake.on("GET", f"/invocations/{ONE}", Say(200, one))
+    fake.on("GET", "/invocations", Say(200, [one]))
+    assert json.loads(cli("invocations", "describe", ONE).stdout)["restarted_from"] == "inv_old"
+    assert "restarted_from" not in json.loads(cli("invocations", "list").stdout)[0]
+
+
 def test_a_start_prints_its_id(cli: Cli, fake: FakeServer) -> None:
     fake.on("POST", "/services/Greeter/greet/send", Say(202, {"id": ONE, "status": "ready"}))
     done = cli(

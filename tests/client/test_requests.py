@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from coordinator import Filter, cancel, count, kill, pause, purge, resume
+from coordinator import Filter, cancel, count, kill, pause, purge, restart_as_new, resume
 from coordinator.client.requests import named
 from coordinator.model.errors import CallerError
 
@@ -40,7 +40,15 @@ def test_in_a_query_several_values_are_several_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("build", "action"),
-    [(cancel, "cancel"), (kill, "kill"), (pause, "pause"), (resume, "resume"), (purge, "purge"), (count, "count")],
+    [
+        (cancel, "cancel"),
+        (kill, "kill"),
+        (pause, "pause"),
+        (resume, "resume"),
+        (purge, "purge"),
+        (restart_as_new, "restart-as-new"),
+        (count, "count"),
+    ],
 )
 def test_each_action_has_its_constructor(build: object, action: str) -> None:
     assert callable(build)

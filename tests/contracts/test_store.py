@@ -134,7 +134,7 @@ def test_rollback_takes_everything_back(store: Store) -> None:
 def fill(store: Store) -> None:
     """Something in every table."""
     add(store, row(1), row(2), row(3))
-    store.save_payload(1, Payload(b"in", {"b": "2", "a": "1"}, b"out", 3, "inv_0", None))
+    store.save_payload(1, Payload(b"in", {"b": "2", "a": "1"}, b"out", 3, "inv_0", None, False))
     store.save_state(b"state")
     store.add_member(40, 1)
     store.set_holder("Cart", "a", 1)
@@ -157,7 +157,7 @@ def test_the_dump_shows_every_fact_in_one_order(store: Store) -> None:
     fill(store)
     assert [(table, values) for table, values in store.dump() if table != "invocation"] == [
         ("state", (b"state",)),
-        ("payload", (1, b"in", (("a", "1"), ("b", "2")), b"out", 3, "inv_0", None)),
+        ("payload", (1, b"in", (("a", "1"), ("b", "2")), b"out", 3, "inv_0", None, False)),
         ("member", (40, 1)),
         ("holder", ("Cart", "a", 1)),
         ("queue", ("Cart", "a", 3, "x", 2)),
@@ -290,12 +290,17 @@ def test_a_payload_is_kept_beside_its_row(store: Store) -> None:
     store.save_payload(1, Payload())
     store.save_payload(3, Payload(None, {}, b""))
     again(store)
-    assert facts(store, "payload") == [(3, None, (), b"", 0, None, None)]
+    assert facts(store, "payload") == [(3, None, (), b"", 0, None, None, False)]
 
 
 @pytest.mark.parametrize(
     "payload",
-    [Payload(depth=2), Payload(b"", restarted_from="inv_0"), Payload(None, {"a": "b"}, restarted_as="inv_9")],
+    [
+        Payload(depth=2),
+        Payload(imported=True),
+        Payload(b"", restarted_from="inv_0"),
+        Payload(None, {"a": "b"}, restarted_as="inv_9"),
+    ],
 )
 def test_where_an_invocation_comes_from_is_kept_beside_it(store: Store, payload: Payload) -> None:
     store.insert(row(1), payload)

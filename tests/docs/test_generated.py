@@ -13,6 +13,7 @@ from tests.docs.pages import generator, page
 
 NOW = 1_790_000_000_000_000
 ID = ids.derived_id("docs", 1, "key")
+KILL = messages.Act(action=Action.KILL, id=ID)
 
 
 class Record:
@@ -50,7 +51,10 @@ def test_every_limit_is_described_and_none_that_is_gone() -> None:
 @pytest.mark.parametrize("action", [action for action in Action if action is not Action.COUNT])
 @pytest.mark.parametrize("status", Status)
 def test_a_partition_answers_as_the_table_says(status: Status, action: Action) -> None:
-    _, answer = applied(imported(status), messages.Act(action=action, id=ID))
+    before = [imported(status)]
+    if action is Action.RESTART_AS_NEW and status is Status.COMPLETED:  # one that was imported has no input
+        before = [messages.Invoke(id=ID, service="Cart", handler="add", key="key", type=1), KILL]
+    answer = applied(*before, messages.Act(action=action, id=ID))[-1]
     assert answer is not None
     assert answer.code == generator().code(status, action)
 

@@ -21,7 +21,7 @@ from coordinator.requests.lifecycle import TERMINAL
 from coordinator.requests.submission import repeats
 from coordinator.requests.view import BatchView
 from coordinator.runtime.imports import ImportReport
-from coordinator.runtime.views import InvocationView, PartitionView, PendingBatchView
+from coordinator.runtime.views import InvocationDetails, InvocationView, PartitionView, PendingBatchView
 
 NOW = "2026-11-21T09:30:00.000000Z"
 CHUNK = 2
@@ -93,6 +93,7 @@ class StubGateway:
         self.reasons: list[str] = []
         self.states: list[BatchView] = []
         """What a watcher is shown after the batch as it stands."""
+        self.restarted_as: str | None = None
         self.pause_s = 0.0
         """Between two of those."""
         self.chunks_given = 0
@@ -146,10 +147,13 @@ class StubGateway:
         self._take("import", number)
         return report
 
-    async def invocation(self, id: str) -> InvocationView | None:
+    async def invocation(self, id: str) -> InvocationDetails | None:
         ids.partition_of(id, self.partitions)
         self._take("invocation", id)
-        return next((row for row in self.rows if row.id == id), None)
+        row = next((row for row in self.rows if row.id == id), None)
+        if row is None:
+            return None
+        return InvocationDetails(**msgspec.structs.asdict(row), restarted_from=None, restarted_as=self.restarted_as)
 
     async def invocations(
         self, filter: Filter, *, limit: int | None, after: str | None

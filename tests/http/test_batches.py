@@ -104,7 +104,7 @@ def test_the_digest_is_of_what_was_sent_and_not_of_when() -> None:
         ({"filter": {"all": False}}, "filter"),
         ({"filter": None}, "filter"),
         ({"filter": [["deep"]]}, "filter"),
-        ({"action": "restart-as-new"}, "action"),
+        ({"action": "restart"}, "action"),
         ({"action": 1}, "action"),
         ({"grace": "30s"}, "grace"),
         ({"killed_by": "r0"}, "killed_by"),

@@ -73,7 +73,7 @@ def test_a_listing_without_a_limit_is_sent_while_it_is_read() -> None:
 
 def test_an_invocation_has_the_fields_of_the_contract() -> None:
     at = surface(1)
-    assert list(at("GET", f"/invocations/{ID}").json()) == FIELDS
+    assert list(at("GET", f"/invocations/{ID}").json()) == [*FIELDS, "restarted_from", "restarted_as"]
     assert list(at("GET", "/invocations").json()[0]) == FIELDS
 
 
@@ -183,6 +183,7 @@ def test_an_id_that_is_none_is_a_mistake() -> None:
     ("method", "path", "action"),
     [
         *(("PATCH", f"/invocations/{ID}/{verb}", verb) for verb in ("cancel", "kill", "pause", "resume", "purge")),
+        ("PATCH", f"/invocations/{ID}/restart-as-new", "restart-as-new"),
         ("DELETE", f"/invocations/{ID}", "kill"),
         ("DELETE", f"/invocations/{ID}/purge", "purge"),
     ],
@@ -199,6 +200,19 @@ def test_what_was_only_asked_for_is_202() -> None:
     at = surface()
     at.gateway.answer = lambda id: Answer(7, 202, id, "running")
     assert at("PATCH", f"/invocations/{ID}/cancel").status_code == 202
+
+
+def test_a_restart_is_accepted_with_the_id_of_the_new_one() -> None:
+    at = surface()
+    at.gateway.answer = lambda id: Answer(7, 202, ID[:-1] + "z")
+    response = at("PATCH", f"/invocations/{ID}/restart-as-new")
+    assert (response.status_code, response.json()) == (202, {"id": ID[:-1] + "z"})
+
+
+def test_a_look_at_one_says_what_was_made_from_it() -> None:
+    at = surface(1)
+    at.gateway.restarted_as = "inv_new"
+    assert at("GET", f"/invocations/{ID}").json()["restarted_as"] == "inv_new"
 
 
 def test_what_is_purged_has_no_status() -> None:
@@ -246,7 +260,7 @@ def test_an_action_whose_partition_is_away_is_503(error: CoordinatorError) -> No
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PATCH", f"/invocations/{ID}/restart-as-new"), ("GET", f"/invocations/{ID}/output"), ("GET", "/")],
+    [("PATCH", f"/invocations/{ID}/restart"), ("GET", f"/invocations/{ID}/output"), ("GET", "/")],
 )
 def test_what_this_server_does_not_have_is_not_found_by_its_path(method: str, path: str) -> None:
     assert_problem(surface()(method, path), 404, says=path)

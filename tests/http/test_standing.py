@@ -19,6 +19,7 @@ ROUTES = {
     "PATCH /invocations/{id}/pause",
     "PATCH /invocations/{id}/resume",
     "PATCH /invocations/{id}/purge",
+    "PATCH /invocations/{id}/restart-as-new",
     "DELETE /invocations/{id}",
     "DELETE /invocations/{id}/purge",
     "POST /services/{service}/{handler}/send",

@@ -52,7 +52,7 @@ def above(message: Message) -> bytes:
         ),
         (
             encode(Act(action="restart", id="x")),
-            "action 'restart' is none of cancel, kill, pause, resume, purge, count",
+            "action 'restart' is none of cancel, kill, pause, resume, purge, restart-as-new, count",
         ),
         (
             encode(Invoke(id="x", service="Greeter", handler="greet")),

@@ -46,6 +46,7 @@ ANSWERS: dict[str, dict[str, tuple[int, str | None]]] = {
         "paused": (200, "ready"), "completed": (409, "success"),
     },
     "purge": {status: (409, status) for status in STATUSES} | {"completed": (200, None)},
+    "restart-as-new": {status: (409, status) for status in STATUSES} | {"completed": (202, "success")},
     "count": {status: (200, {"completed": "success"}.get(status, status)) for status in STATUSES},
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ import msgspec
 
 from coordinator.model import filters, limits, messages
 from coordinator.model.errors import CallerError
-from coordinator.model.invocation import CANCEL, CHILDREN, HELD, STATE, WOKEN, CancelState, Invocation
+from coordinator.model.invocation import CANCEL, CHILDREN, HELD, STATE, WOKEN, CancelState, Invocation, ServiceType
 from coordinator.model.messages import Tally
 from coordinator.model.statuses import ACTIONS, NAMES, TRANSITIONS, Action, Counter, Outcome, Status
 
@@ -54,7 +54,7 @@ class InForce:
         batch = self.batch
         return take_effect(
             row, batch.action, self.at, self.position, batch.deployment,
-            only_counts=batch.dry_run, committed=self is batch.committed,
+            only_counts=batch.dry_run, committed=self is batch.committed, imported=row.seq in batch.imported,
         )  # fmt: skip
 
 
@@ -67,6 +67,8 @@ class EagerBatch:
     guarded: bool
     dry_run: bool
     deployment: str | None
+    imported: set[int]
+    """Rows whose input is not known."""
     state: str = "pending"
     """pending, prepared, done or aborted."""
     marking: InForce | None = None
@@ -100,10 +102,15 @@ def take_effect(
     *,
     only_counts: bool = False,
     committed: bool = False,
+    imported: bool = False,
 ) -> str | None:
     """The effect of an action on a row, written out once more in the plainest way. None: the row is gone."""
     change = TRANSITIONS.get((Status(row.status), action))
     row.caught_up_to = position
+    if action is Action.RESTART_AS_NEW and change is not None:
+        if row.type == ServiceType.WORKFLOW:
+            return Counter.NOT_APPLICABLE
+        return Counter.FAILED if imported else Counter.APPLIED
     if only_counts or action is Action.COUNT:
         return Counter.NOT_APPLICABLE if change is None else Counter.APPLIED
     if change is None:
@@ -154,6 +161,7 @@ class EagerModel:
         self.in_force: list[InForce] = []
         """In the order of their positions."""
         self.resolutions: dict[int, Resolution] = {}
+        self.imported: set[int] = set()
 
     # -- records, before the machine sees them ---------------------------------------------------------------
 
@@ -163,7 +171,7 @@ class EagerModel:
         if c.request in self.batches or not self._acceptable(c, now, needs_room=not controls.aborted):
             return
         self.controls[c.request] = Controls(max(controls.revision, c.revision), controls.aborted)
-        batch = EagerBatch(c.request, Action(c.action), c.guarded, c.dry_run, c.deployment)
+        batch = EagerBatch(c.request, Action(c.action), c.guarded, c.dry_run, c.deployment, self.imported)
         self.batches[c.request] = batch
         names = c.filter.status
         if names is None:

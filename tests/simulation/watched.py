@@ -14,7 +14,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-from coordinator.model import limits, messages
+from coordinator.model import ids, limits, messages
 from coordinator.model.invocation import HELD, KEY, Invocation, Payload, ServiceType
 from coordinator.model.statuses import ACTIONS, TRANSITIONS, UNCHANGED, Action, Status
 from coordinator.partition import glimpse
@@ -114,6 +114,8 @@ class WatchedPartition(Partition):
         """Request that was forgotten → entries of the outbox before that."""
         self.propagated: dict[str, int] = {}
         """Request → how many were ended here because of their parent."""
+        self.restarted = 0
+        """Restarted one by one."""
         super().__init__(number, partitions, WatchedStore())
 
     def open(self) -> WatchedMachine:
@@ -195,6 +197,12 @@ class WatchedPartition(Partition):
             return 200, row.id, False
         if before not in TRANSITIONS:
             return 409, row.id, False
+        if command.action == Action.RESTART_AS_NEW:
+            if row.type == ServiceType.WORKFLOW or row.seq in self.model.imported:
+                return 409, row.id, False
+            new = ids.derived_id(f"{row.id}/restart", self.machine.state.position + 1, row.key)
+            self.restarted += 1
+            return 202, new, False
         asked = command.action == "cancel" and row.status not in (Status.SCHEDULED, Status.PENDING)
         return 202 if asked else 200, row.id, False
 
@@ -261,6 +269,8 @@ class WatchedPartition(Partition):
         if row is not None and seq >= next_seq:
             assert row.caught_up_to == machine.position
             model.rows[seq] = copy(row)
+            if isinstance(command, messages.Import):
+                model.imported.add(seq)
             (self.used_again if row.id in self.created else self.created).add(row.id)
         elif seq in self.looked_at:
             self._follow(command, seq, self.looked_at[seq], row)
@@ -383,6 +393,20 @@ class WatchedPartition(Partition):
             assert row.status != _COMPLETED
             assert (row.attempt, row.ties & HELD) == (delivery.attempt, HELD)
 
+    def _check_restarts(self) -> None:
+        """As many invocations are made from others as were restarted, each once and like the old one."""
+        made = []
+        for entry in self.sent:
+            command = messages.decode_command(entry.value) if entry.destination >= 0 else None
+            if isinstance(command, messages.Invoke) and command.restarted_from is not None:
+                made.append(command)
+                assert (command.idempotency_key, command.parent, command.deployment) == (None, None, None)
+        assert len({command.id for command in made}) == len(made)
+        if not self.sent_before:  # else the counts of some batch are forgotten too
+            batches = self.machine.batches.values()
+            restarting = [one for one in batches if one.action == Action.RESTART_AS_NEW and not one.dry_run]
+            assert len(made) == self.restarted + sum(one.tally.applied for one in restarting)
+
     def _check_messages(self) -> None:
         """What was sent on account of each batch, from the messages themselves."""
         sent: dict[str, dict[int, int]] = {}
@@ -410,4 +434,5 @@ class WatchedPartition(Partition):
         for key in self.by_key:
             self.check_key(key)
         self._check_messages()
+        self._check_restarts()
         assert self.held == sum(bool(row.ties & HELD) for row in self.stored.values())
