@@ -108,7 +108,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None
     """Why it stands still; nothing after `position` is applied until that is mended."""
     position: int
-    """Applied up to here, -1 before the first record."""
+    """Applied up to here, -1 before the first record and where the store cannot be read."""
     end: int
     """The position that the next record gets."""
     lag: int

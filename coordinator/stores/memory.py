@@ -13,6 +13,7 @@ where they may be lax:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from itertools import islice
 from math import inf
@@ -355,6 +356,9 @@ class MemoryStore:
             yield "work", msgspec.structs.astuple(self._work.values[number])
         for position in self._batches.above(-inf):
             yield "batch", (position, *self._batches.values[position])
+
+    def errors(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         if self._journal.open:
