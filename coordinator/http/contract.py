@@ -65,7 +65,7 @@ class Operation:
     body: Body | None = None
     answers: dict[int, Success] = field(default_factory=dict)
     problems: tuple[int, ...] = ()
-    """Statuses beside 500, which is always possible."""
+    """Statuses beside 500, which is always possible, and 403, which is for what changes something."""
 
 
 def route(

@@ -122,6 +122,10 @@ _SUMMARIES: Final = {
     Action.RESUME: "Let a paused one go on, or one on a retry timer retry now",
     Action.PURGE: "Forget a completed one",
 }
+_ANSWERS: Final = {
+    200: Success("Done, and later reads see it", Acted),
+    202: Success("Asked, and recorded: a handler has yet to act on it", Acted),
+}
 _DEPLOYMENT: Final = Parameter("deployment", "The deployment to go on with")
 
 
@@ -131,7 +135,7 @@ def _action(method: Method, path: str, action: Action, *, id: str) -> HTTPRouteH
         id=id,
         summary=_SUMMARIES[action],
         parameters=parameters,
-        answers={200: Success("Done, and later reads see it", Acted), 202: Success("Asked, and recorded", Acted)},
+        answers=_ANSWERS if action is Action.CANCEL else {200: _ANSWERS[200]},
         problems=(400, 404, 409, 413, 503),
     )
 

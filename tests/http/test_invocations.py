@@ -201,6 +201,21 @@ def test_what_was_only_asked_for_is_202() -> None:
     assert at("PATCH", f"/invocations/{ID}/cancel").status_code == 202
 
 
+def test_the_document_promises_only_what_an_action_can_answer() -> None:
+    successes = {
+        operation["operationId"]: [status for status in operation["responses"] if status < "300"]
+        for path, item in surface().document["paths"].items()
+        if path.startswith("/invocations/")
+        for method, operation in item.items()
+        if method != "get"
+    }
+    assert successes.pop("cancelInvocation") == ["200", "202"]
+    assert set(successes) == {
+        f"{verb}Invocation" for verb in ("kill", "pause", "resume", "purge", "delete", "deletePurge")
+    }
+    assert {status for statuses in successes.values() for status in statuses} == {"200"}
+
+
 def test_what_is_purged_has_no_status() -> None:
     at = surface()
     at.gateway.answer = lambda id: Answer(7, 200, id, None)

@@ -144,10 +144,9 @@ def test_the_system_shows_how_it_stands(at: Live) -> None:
 @pytest.mark.parametrize(("method", "path"), [("POST", "/batches"), ("PATCH", "/invocations/inv_1/kill")])
 def test_a_page_of_another_site_changes_nothing(at: Live, method: str, path: str) -> None:
     headers = {"sec-fetch-site": "cross-site"}
-    response = httpx.request(
-        method, f"{at.url}{path}", headers=headers, json={"action": "kill", "filter": {"all": True}}
-    )
-    assert_problem(response, 403)
+    response = at(method, path, headers=headers, json={"action": "kill", "filter": {"all": True}})
+    assert_problem(response, 403, says="a page of another site may not change anything here")
+    assert response.json()["type"].endswith(":cross-site")
     assert httpx.get(f"{at.url}/batches", headers=headers).status_code == 200
 
 
