@@ -52,8 +52,12 @@ def _act_on_one(action: str, id: str, url: str | None, deployment: str | None) -
     acted = session.run(url, lambda client: client.act(id, action, deployment=deployment))
     if output.for_people():
         output.say(f"{id} {_DONE[action]}" if acted.done else f"{id} asked to {action}")
-    else:
-        output.say(output.json_text(acted))
+        return
+    import msgspec
+
+    # What is purged has no status any more, and null would be a value of it.
+    shown = {name: value for name, value in msgspec.to_builtins(acted).items() if value is not None}
+    output.say(output.json_text(shown))
 
 
 def _request(action: str, filter: "Filter", flags: BatchFlags, deployment: str | None) -> "BatchRequest":

@@ -36,6 +36,12 @@ def test_one_id_goes_to_that_invocation_and_never_asks(cli: Cli, fake: FakeServe
     assert json.loads(done.stdout) == {"id": ONE, "status": "ready", "done": False}
 
 
+def test_what_is_purged_has_no_status(cli: Cli, fake: FakeServer) -> None:
+    fake.on("PATCH", f"/invocations/{ONE}/purge", Say(200, {"id": ONE}))
+    done = cli("invocations", "purge", ONE)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"id": ONE, "done": True})
+
+
 def test_resume_may_name_a_deployment(cli: Cli, fake: FakeServer) -> None:
     fake.on("PATCH", f"/invocations/{ONE}/resume", Say(200, {"id": ONE, "status": "ready"}))
     assert cli("invocations", "resume", ONE, "--deployment", "dp_2").returncode == 0
@@ -155,7 +161,7 @@ def test_progress_is_one_object_a_line(cli: Cli, fake: FakeServer) -> None:
         (batch("completed", matched=1, failed=1), 1, "1 failed"),
         (batch("completed-with-failures", matched=1, failed=1), 1, "completed-with-failures; 1 failed"),
         (batch("refused", refusal="5 were expected and 7 were found"), 3, "5 were expected and 7 were found"),
-        (batch("aborted"), 1, "aborted"),
+        (batch("aborted", matched=3, ended=3), 1, "Error: the batch was aborted; what it has done stays done"),
     ],
 )
 def test_the_end_of_a_batch_is_an_exit_code(
