@@ -274,15 +274,20 @@ class Gateway:
             longest_step_us=0 if standing is None else standing.longest_step_us,
         )
 
+    @property
+    def unowned(self) -> list[int]:
+        """Partitions that nobody has taken over and that do not stand still either."""
+        assert self._pool is not None
+        found = ((number, self._pool.standings.get(number)) for number in range(self.partitions))
+        return [number for number, one in found if one is None or not (one.took_over or one.failure)]
+
     def unready(self) -> list[str]:
         """Why not all commands can be taken; empty when they can."""
         assert self._pool is not None
-        reasons = []
+        reasons = [f"partition {number} has no owner yet" for number in self.unowned]
         for number in range(self.partitions):
             standing = self._pool.standings.get(number)
-            if standing is None or not (standing.took_over or standing.failure):
-                reasons.append(f"partition {number} has no owner yet")
-            elif standing.failure is not None:
+            if standing is not None and standing.failure is not None:
                 reasons.append(_stands_still(number, standing.failure))
         if self._requests.failure is not None:
             reasons.append(f"the coordinator stands still: {self._requests.failure}")
