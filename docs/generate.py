@@ -193,7 +193,7 @@ LIMITS: Final = {
         "CLOCK_SKEW_US": Bound("how far an owner's clock may be behind its log's", "it appends no ticks and says so"),
     },
     "The HTTP surface": {
-        "LIST_PAGE_MAX": Bound("invocations of one page", "refused (400); without a limit the list is streamed"),
+        "LIST_PAGE_MAX": Bound("invocations or batches of one page", "refused (400); without a limit all are listed"),
         "COUNT_MAX": Bound("a number in a body", "refused (400)"),
     },
 }

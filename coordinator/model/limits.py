@@ -79,6 +79,6 @@ CLOCK_SKEW_US: Final = 60 * SECOND_US
 
 # -- the HTTP surface ----------------------------------------------------------------------------------------
 LIST_PAGE_MAX: Final = 10_000
-"""Invocations of one page of a listing; without a limit it is streamed and has no bound."""
+"""Invocations or batches of one page of a listing; without a limit all are listed, and invocations streamed."""
 COUNT_MAX: Final = 2**53 - 1
 """The largest number in a body: whole in every language that reads JSON."""

@@ -9,6 +9,7 @@ import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from coordinator.logs.port import Entry, Log, LogError, Stream
@@ -239,7 +240,7 @@ class Gateway:
 
     def cursor(self, last: InvocationView) -> str:
         """The cursor of a listing that goes on behind this one."""
-        return Cursor.behind(last).text()
+        return Cursor.behind(last.created_at, last.id).text()
 
     def partition_views(self) -> list[PartitionView]:
         """How the partitions stand."""
@@ -376,10 +377,19 @@ class Gateway:
         state = self._requests.get(request)
         return None if state is None or state.submission is None else view(state, wall_clock_us())
 
-    def batches(self) -> list[BatchView]:
-        """All batches that are remembered, newest first."""
+    def batches(self, *, limit: int | None = None, after: str | None = None) -> list[BatchView]:
+        """Batches that are remembered, newest first, then by id; behind a cursor if one is given."""
         now = wall_clock_us()
-        return [view(state, now) for state in self._requests.list() if state.submission is not None]
+        found = (state for state in self._requests.list() if state.submission is not None)
+        if after is not None:
+            behind = Cursor.parse(after)
+            place = -behind.at, behind.id
+            found = (state for state in found if (-state.submitted_at, state.id) > place)
+        return [view(state, now) for state in islice(found, limit)]
+
+    def batch_cursor(self, last: BatchView) -> str:
+        """The cursor of a list of batches that goes on behind this one."""
+        return Cursor.behind(last.submitted_at, last.id).text()
 
     async def watch(self, request: str) -> AsyncIterator[BatchView]:
         """The batch now and after each change, a few times a second at most, until it is over and settled."""

@@ -113,7 +113,7 @@ class PartitionQueries:
 
 
 def _behind(cursor: Cursor | None) -> tuple[int, str] | None:
-    return None if cursor is None else (cursor.created_at, cursor.id)
+    return None if cursor is None else (cursor.at, cursor.id)
 
 
 def _name(row: Invocation, batches: Batches) -> str | None:
