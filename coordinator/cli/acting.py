@@ -95,10 +95,16 @@ def _ask(request: "BatchRequest", url: str | None) -> None:
 
 
 def _counted(request: "BatchRequest", url: str | None) -> "Progress":
-    """The same as a dry run without a guard, so that the number comes even where the guard would refuse."""
+    """The same as a dry run without a guard, so that the number comes even where the guard would refuse.
+
+    It stays among the batches, so its reason says what it was for.
+    """
     import msgspec
 
-    dry = msgspec.structs.replace(request, request_id=None, dry_run=True, expect=None, max=None, rate=None)
+    reason = f"counted to ask before a {request.action}"
+    dry = msgspec.structs.replace(
+        request, request_id=None, reason=reason, dry_run=True, expect=None, max=None, rate=None
+    )
 
     async def count(client: "Client") -> "Progress":
         batch = await client.submit(dry)

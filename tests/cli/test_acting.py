@@ -196,7 +196,7 @@ def test_a_person_is_asked_with_the_number_it_would_be(cli: Cli, fake: FakeServe
     assert "b1 completed: 1,230 matched, 1,230 ended" in terminal.shown
     filter = {"target": "Greeter", "status": ["running"]}
     assert bodies(fake) == [
-        {"action": "kill", "filter": filter, "dry_run": True},
+        {"action": "kill", "filter": filter, "dry_run": True, "reason": "counted to ask before a kill"},
         {"action": "kill", "filter": filter, "guard": {"expect": 1230}},
     ]
 
