@@ -27,7 +27,7 @@ from coordinator.stores.sqlite import SqliteStore
 
 _PARTS = ("read", "decode", "catch_up", "sql", "outbox", "commit", "publish", "logic")
 _TRANSACTION = ("begin", "commit")
-_NOT_TIMED = ("rollback", "close", "dump")
+_NOT_TIMED = ("rollback", "close", "dump", "errors")
 _CALIBRATION = 100_000
 
 

@@ -183,8 +183,8 @@ LIMITS: Final = {
     },
     "Invocations": {
         "RETENTION_DEFAULT_US": Bound("how long a completed one is kept where nothing else is said", "removed"),
-        "CHILDREN_MAX": Bound("attached children that one invocation ever calls", "the report is refused"),
-        "DEPTH_MAX": Bound("depth of a call tree", "not checked: each level is a message of its own, however deep"),
+        "CHILDREN_MAX": Bound("attached children that one invocation ever calls", "the call fails in its handler"),
+        "DEPTH_MAX": Bound("attached calls above an invocation", "the call fails in its handler"),
         "DELIVERIES_MAX": Bound("deliveries of a partition that nobody has answered", "queued: the backlog"),
         "NAME_CHARS_MAX": Bound("a service, handler, deployment or request id", "refused (400)"),
         "KEY_CHARS_MAX": Bound("a key or an idempotency key", "refused (400)"),
@@ -197,8 +197,21 @@ LIMITS: Final = {
         "TICKS_OUTSTANDING_MAX": Bound("ticks appended and not applied, under lag; otherwise one", "the next waits"),
         "CLOCK_SKEW_US": Bound("how far an owner's clock may be behind its log's", "it appends no ticks and says so"),
     },
+    "Participants": {
+        "DEPLOYMENTS_MAX": Bound("deployments that are registered", "refused"),
+        "SERVICES_MAX": Bound("services of one deployment", "refused (400)"),
+        "HANDLERS_MAX": Bound("handlers of one service", "refused (400)"),
+        "RETENTION_MAX_US": Bound("a retention that a service may ask for", "refused (400)"),
+        "SESSIONS_MAX": Bound("participants that are connected at once", "refused"),
+        "SESSION_CAPACITY_MAX": Bound("attempts that one participant takes at once", "refused (400)"),
+        "LEASE_US": Bound("silence after which a participant has vanished", "its attempts are given back"),
+        "KEEP_ALIVE_US": Bound("pause between two signs of life on a stream of deliveries", "–"),
+        "REPORTS_MAX": Bound("reports in one request", "refused (413)"),
+        "REPORTS_BYTES_MAX": Bound("bytes of such a request", "refused (413)"),
+    },
     "The HTTP surface": {
-        "LIST_PAGE_MAX": Bound("invocations of one page", "refused (400); without a limit the list is streamed"),
+        "OUTPUT_WAIT_MAX_US": Bound("how long one request may wait for an output", "refused (400)"),
+        "LIST_PAGE_MAX": Bound("invocations or batches of one page", "refused (400); without a limit all are listed"),
         "COUNT_MAX": Bound("a number in a body", "refused (400)"),
     },
 }

@@ -52,7 +52,11 @@ def act(
 def _act_on_one(action: str, id: str, url: str | None, deployment: str | None) -> None:
     acted = session.run(url, lambda client: client.act(id, action, deployment=deployment))
     if not output.for_people():
-        output.say(output.json_text(acted))
+        import msgspec
+
+        # What is purged has no status any more, and null would be a value of it.
+        shown = {name: value for name, value in msgspec.to_builtins(acted).items() if value is not None}
+        output.say(output.json_text(shown))
     elif action == RESTART:
         output.say(f"{id} restarted as {acted.id}")
     else:
@@ -94,10 +98,16 @@ def _ask(request: "BatchRequest", url: str | None) -> None:
 
 
 def _counted(request: "BatchRequest", url: str | None) -> "Progress":
-    """The same as a dry run without a guard, so that the number comes even where the guard would refuse."""
+    """The same as a dry run without a guard, so that the number comes even where the guard would refuse.
+
+    It stays among the batches, so its reason says what it was for.
+    """
     import msgspec
 
-    dry = msgspec.structs.replace(request, request_id=None, dry_run=True, expect=None, max=None, rate=None)
+    reason = f"counted to ask before a {request.action}"
+    dry = msgspec.structs.replace(
+        request, request_id=None, reason=reason, dry_run=True, expect=None, max=None, rate=None
+    )
 
     async def count(client: "Client") -> "Progress":
         batch = await client.submit(dry)

@@ -1,5 +1,7 @@
 """The server itself: see it at work, run it, look at its partitions, check its data."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,13 +37,9 @@ def serve(data: settings.Data = None, partitions: settings.Partitions = None, li
     """
     from coordinator.http.serve import Settings
     from coordinator.http.serve import serve as run
-    from coordinator.logs.port import LogLockedError
 
-    with session.failures():
-        try:
-            run(Settings(settings.data(data), settings.partitions(partitions), settings.listen(listen)))
-        except LogLockedError as error:
-            session.fail(str(error), Exit.CONFLICT)
+    with session.failures(), _failures_of_log():
+        run(Settings(settings.data(data), settings.partitions(partitions), settings.listen(listen)))
 
 
 def partitions(output_format: Output = None, url: settings.Url = None) -> None:
@@ -69,12 +67,25 @@ def check(data: settings.Data = None) -> None:
     from coordinator.runtime.check import check as check_partitions
 
     equal = True
-    with session.failures():
+    with session.failures(), _failures_of_log():
         for found in check_partitions(settings.data(data)):
             equal = equal and not found.differences
             _report(found)
     if not equal:
         raise typer.Exit(Exit.FAILED)
+
+
+@contextlib.contextmanager
+def _failures_of_log() -> Iterator[None]:
+    """Turn what the log refuses into the end of the command."""
+    from coordinator.logs.port import LogError, LogLockedError
+
+    try:
+        yield
+    except LogLockedError as error:
+        session.fail(str(error), Exit.CONFLICT)
+    except LogError as error:
+        session.fail(str(error), Exit.FAILED)
 
 
 def _report(found: "PartitionCheck") -> None:

@@ -176,6 +176,9 @@ def conclude(progress: "Progress") -> None:
     if progress.state == "refused":
         typer.echo(f"Error: the batch was refused and nothing was touched: {progress.refusal or 'no reason'}", err=True)
         raise typer.Exit(Exit.REFUSED)
+    if progress.state == "aborted":
+        typer.echo("Error: the batch was aborted; what it has done stays done, and all else never had it", err=True)
+        raise typer.Exit(Exit.FAILED)
     if progress.state != "completed" or progress.failed:
         typer.echo(f"Error: the batch is {progress.state}; {progress.failed:,} failed", err=True)
         raise typer.Exit(Exit.FAILED)

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import xxhash
 from litestar.handlers import HTTPRouteHandler
 
-from coordinator.http import events
+from coordinator.http import events, listing
 from coordinator.http.batch_body import BatchBody, RateBody, parse_rate, parse_submission
-from coordinator.http.contract import Body, Operation, Parameter, Success, gateway_of, route
+from coordinator.http.contract import PAGING, Body, Operation, Parameter, Success, gateway_of, route
 from coordinator.http.reading import AnyRequest, header, read_body, segment
 from coordinator.http.replies import Reply, StreamReply, encode_json, json_reply
 from coordinator.model import limits
@@ -49,15 +49,27 @@ async def submit_batch(request: AnyRequest) -> Reply:
     "/batches",
     Operation(
         id="listBatches",
-        summary="All batches that are remembered, newest first",
-        answers={200: Success("The batches", list[BatchView])},
+        summary="Batches that are remembered, newest first, then by id",
+        parameters=PAGING,
+        answers={200: Success("The batches", list[BatchView], headers=("Link",))},
+        problems=(400,),
     ),
 )
 async def list_batches(request: AnyRequest) -> Reply:
-    """All batches."""
+    """All of them, or one page, which says where the next begins."""
+    limit, cursor = listing.parse_page(request)
     gateway = gateway_of(request)
+
+    def reply() -> Reply:
+        page = gateway.batches(limit=None if limit is None else limit + 1, after=cursor)
+        if limit is None or len(page) <= limit:
+            return json_reply(200, page)
+        del page[limit:]
+        link = listing.next_page(request, "/batches", listing.PAGING, gateway.batch_cursor(page[-1]))
+        return json_reply(200, page, headers=link)
+
     # A week of them may take a while to put together; on the loop that would hold up everybody else.
-    return Reply(200, await asyncio.to_thread(lambda: encode_json(gateway.batches())))
+    return await asyncio.to_thread(reply)
 
 
 @route(

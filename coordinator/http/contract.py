@@ -12,6 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from coordinator.http.reading import AnyRequest
 from coordinator.http.replies import JSON
+from coordinator.model import limits
 from coordinator.runtime.gateway import Gateway
 
 OPERATIONS: Final = "operations"
@@ -30,6 +31,12 @@ class Parameter(NamedTuple):
     type: Any = str
     """As msgspec takes it; a list may be given several times."""
     where: Literal["query", "header"] = "query"
+
+
+PAGING: Final = (
+    Parameter("limit", f"At most so many, 1 to {limits.LIST_PAGE_MAX}; without it all of them", int),
+    Parameter("cursor", "Where the page before ended, from its Link header"),
+)
 
 
 class Body(NamedTuple):
@@ -65,7 +72,7 @@ class Operation:
     body: Body | None = None
     answers: dict[int, Success] = field(default_factory=dict)
     problems: tuple[int, ...] = ()
-    """Statuses beside 500, which is always possible."""
+    """Statuses beside 500, which is always possible, and 403, which is for what changes something."""
 
 
 def route(

@@ -11,7 +11,8 @@ from coordinator.http.problems import problem, problem_reply
 from coordinator.http.reading import routable
 from coordinator.model.errors import CallerError
 
-_SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+SAFE: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+"""Methods that change nothing, so that a page of another site may use them."""
 
 
 def _from_another_site(scope: Scope) -> bool:
@@ -40,7 +41,7 @@ class Edge:
                 self._metrics.answered(route, method, message["status"], time.perf_counter() - began)
             await send(message)
 
-        if scope["method"] not in _SAFE and _from_another_site(scope):
+        if scope["method"] not in SAFE and _from_another_site(scope):
             text = "a page of another site may not change anything here; send it from the command line or this site"
             await problem_reply(problem(403, text))(scope, receive, counted)
             return

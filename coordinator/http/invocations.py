@@ -2,15 +2,14 @@
 
 from collections.abc import AsyncIterator
 from typing import Any, Final
-from urllib.parse import urlencode
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 from msgspec import UNSET, UnsetType
 
 from coordinator.http import listing
-from coordinator.http.contract import Method, Operation, Parameter, Success, gateway_of, route
-from coordinator.http.reading import AnyRequest, header, query, read_body, segment, single
+from coordinator.http.contract import PAGING, Method, Operation, Parameter, Success, gateway_of, route
+from coordinator.http.reading import AnyRequest, query, read_body, segment, single
 from coordinator.http.replies import JSON, Reply, StreamReply, encode_json, json_reply
 from coordinator.model import limits
 from coordinator.model.errors import CallerError, ConflictError, NotFoundError
@@ -41,8 +40,7 @@ _LISTING: Final = (
     Parameter("ids", "Any of these", list[str]),
     *(Parameter(name, f"{name.replace('_', ' ')} this time: {_TIME}") for name in listing.TIMES),
     Parameter("all", "Restricts nothing", bool),
-    Parameter("limit", f"At most so many, 1 to {limits.LIST_PAGE_MAX}; without it all of them", int),
-    Parameter("cursor", "Where the page before ended, from its Link header"),
+    *PAGING,
 )
 
 
@@ -67,7 +65,10 @@ async def list_invocations(request: AnyRequest) -> Reply:
             page += chunk
         more = len(page) > asked.limit
         del page[asked.limit :]
-        return json_reply(200, page, headers={"link": _next(request, gateway.cursor(page[-1]))} if more else None)
+        link = (
+            listing.next_page(request, "/invocations", listing.PARAMETERS, gateway.cursor(page[-1])) if more else None
+        )
+        return json_reply(200, page, headers=link)
     chunks = gateway.invocations(asked.filter, limit=None, after=asked.cursor)
     # The first chunk is had before the answer begins: what fails by then still has a status of its own.
     nothing: list[InvocationView] = []
@@ -80,15 +81,6 @@ async def _array(first: list[InvocationView], rest: AsyncIterator[list[Invocatio
     async for chunk in rest:
         yield b"," + encode_json(chunk)[1:-1]
     yield b"]"
-
-
-def _next(request: AnyRequest, cursor: str) -> str:
-    """The Link header for what comes behind a cursor: the same query from there on."""
-    values = query(request, *listing.PARAMETERS)
-    values["cursor"] = [cursor]
-    host = header(request.scope, b"host")
-    origin = f"{request.scope['scheme']}://{host}" if host else ""
-    return f'<{origin}/invocations?{urlencode(values, doseq=True)}>; rel="next"'
 
 
 # -- one -----------------------------------------------------------------------------------------------------
@@ -123,6 +115,12 @@ _SUMMARIES: Final = {
     Action.PURGE: "Forget a completed one",
     Action.RESTART_AS_NEW: "Start another one like a completed one, with its input; answers with the id of the new one",
 }
+_ANSWERS: Final = {
+    200: Success("Done, and later reads see it", Acted),
+    202: Success("Asked, and recorded", Acted),
+}
+_CODES: Final = {Action.CANCEL: (200, 202), Action.RESTART_AS_NEW: (202,)}
+"""What is answered where it is done; of those that are not here 200."""
 _DEPLOYMENT: Final = Parameter("deployment", "The deployment to go on with")
 
 
@@ -132,7 +130,7 @@ def _action(method: Method, path: str, action: Action, *, id: str) -> HTTPRouteH
         id=id,
         summary=_SUMMARIES[action],
         parameters=parameters,
-        answers={200: Success("Done, and later reads see it", Acted), 202: Success("Asked, and recorded", Acted)},
+        answers={code: _ANSWERS[code] for code in _CODES.get(action, (200,))},
         problems=(400, 404, 409, 413, 503),
     )
 

@@ -1,9 +1,10 @@
-"""The query of a listing: which invocations, how many, from where on."""
+"""The query of a listing: which invocations, how many, from where on; and where its next page is."""
 
 import re
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
 
-from coordinator.http.reading import AnyRequest, query, single
+from coordinator.http.reading import AnyRequest, header, query, single
 from coordinator.model import filters, limits
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import Filter
@@ -12,7 +13,8 @@ from coordinator.model.times import parse_when
 TEXTS: Final = ("target", "service", "handler", "key", "deployment")
 TIMES: Final = ("created_before", "created_after", "modified_before", "modified_after")
 MANY: Final = ("status", "ids")
-PARAMETERS: Final = (*TEXTS, *MANY, *TIMES, "all", "limit", "cursor")
+PAGING: Final = ("limit", "cursor")
+PARAMETERS: Final = (*TEXTS, *MANY, *TIMES, "all", *PAGING)
 
 # `+` means a space in a query string, and an offset typed into one by hand has a `+`.
 _OFFSET_BEHIND_SPACE: Final = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
@@ -39,7 +41,32 @@ def parse(request: AnyRequest, now_us: int) -> Listing:
         # Said of a batch's body, where the filter is a field.
         name = (error.field or "").removeprefix("filter.")
         raise CallerError(str(error).replace("filter.", ""), field=name) from None
-    return Listing(filter, _limit(single(values, "limit")), single(values, "cursor"))
+    return Listing(filter, *_paging(values))
+
+
+class Page(NamedTuple):
+    """What is asked for of a list that has no filter."""
+
+    limit: int | None
+    cursor: str | None
+
+
+def parse_page(request: AnyRequest) -> Page:
+    """The page that a query string asks for. Raises CallerError, naming the parameter."""
+    return _paging(query(request, *PAGING))
+
+
+def next_page(request: AnyRequest, path: str, parameters: tuple[str, ...], cursor: str) -> dict[str, str]:
+    """The header for what comes behind a cursor: the same query from there on."""
+    values = query(request, *parameters)
+    values["cursor"] = [cursor]
+    host = header(request.scope, b"host")
+    origin = f"{request.scope['scheme']}://{host}" if host else ""
+    return {"link": f'<{origin}{path}?{urlencode(values, doseq=True)}>; rel="next"'}
+
+
+def _paging(values: dict[str, list[str]]) -> Page:
+    return Page(_limit(single(values, "limit")), single(values, "cursor"))
 
 
 def when(text: str, field: str, now_us: int) -> int:

@@ -13,6 +13,7 @@ from litestar.routes import BaseRoute, HTTPRoute
 import coordinator
 from coordinator.http import problems
 from coordinator.http.contract import OPERATIONS, Body, Operation, Parameter, Success
+from coordinator.http.edge import SAFE
 from coordinator.http.problems import Problem
 
 _REF: Final = "#/components/schemas/{name}"
@@ -55,7 +56,7 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     schemas = _Schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
     for path, method, operation in sorted(operations, key=lambda found: found[0]):
-        paths.setdefault(path, {})[method.lower()] = _described(path, operation, schemas)
+        paths.setdefault(path, {})[method.lower()] = _described(path, method, operation, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -107,7 +108,7 @@ def _renamed(schema: Any) -> Any:
     return [_renamed(item) for item in schema] if isinstance(schema, list) else schema
 
 
-def _described(path: str, operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+def _described(path: str, method: str, operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     tag = next((tag for prefix, tag in _TAGS.items() if path.startswith(prefix)), "system")
     shown: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary, "tags": [tag]}
     parameters = [_path_parameter(name) for name in _NAMED.findall(path)]
@@ -117,7 +118,10 @@ def _described(path: str, operation: Operation, schemas: _Schemas) -> dict[str, 
     if operation.body is not None:
         shown["requestBody"] = _body(operation.body, schemas)
     shown["responses"] = {str(status): _success(answer, schemas) for status, answer in operation.answers.items()}
-    shown["responses"] |= {str(status): _problem(status, schemas) for status in sorted({*operation.problems, 500})}
+    everywhere = {500} if method in SAFE else {403, 500}
+    shown["responses"] |= {
+        str(status): _problem(status, schemas) for status in sorted({*operation.problems} | everywhere)
+    }
     return shown
 
 

@@ -41,6 +41,7 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 KINDS: Final = {
     400: ("invalid", "The request cannot be taken as it is"),
+    403: ("cross-site", "A page of another site may not change anything"),
     404: ("not-found", "What was asked for is not there"),
     405: ("method-not-allowed", "The path does not know this method"),
     409: ("conflict", "The request contradicts what is there"),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ import uvicorn
 
 from coordinator.http.app import create_app
 from coordinator.model.errors import CallerError
+from coordinator.runtime.gateway import Gateway
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.logging import configure_logging
 from coordinator.runtime.serve import running
 
 _SHUTDOWN_S = 3
+_OWNERS_S = 10
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,30 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
             lifespan="off",
             timeout_graceful_shutdown=_SHUTDOWN_S,
         )
-        await _Server(config).serve(sockets)
+        await _Server(config, gateway).serve(sockets)
 
 
 class _Server(uvicorn.Server):
-    """Ends at a signal and leaves it at that.
+    """Listens once there is something to answer with; ends at a signal and leaves it at that.
 
     uvicorn raises the signal again once it has shut down, which ends the process before the system is closed.
     """
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, after every partition was taken over or stands still: who is answered need not come again.
+
+        What takes longer is said by the answers, so that a server in trouble can be asked what it is.
+        """
+        end = time.monotonic() + _OWNERS_S
+        while self._gateway.unowned and time.monotonic() < end:
+            if self.should_exit:
+                return
+            await asyncio.sleep(_LOOK_S)
+        await super().startup(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ from coordinator.logs.port import (
     check_entries,
     check_partition,
 )
-from coordinator.logs.reader import BUSY_MS, STATEMENTS_CACHED, LogReader
+from coordinator.logs.reader import BUSY_MS, STATEMENTS_CACHED, LogReader, errors_of
 from coordinator.logs.schema import Statements
 from coordinator.logs.writer import ENTRY_OVERHEAD_BYTES, Append, Partition, Trim, Writer
 from coordinator.model.limits import PARTITIONS_MAX
@@ -102,7 +102,8 @@ class EmbeddedLog:
                     f"{path} was made with {_text(self._reader.counts)}, not with {_text(counts)}; "
                     "start with those numbers, or with another directory for the data"
                 )
-            self._partitions = _load(connection, counts)
+            with errors_of(path):
+                self._partitions = _load(connection, counts)
             self._resources = stack.pop_all()
         self.identity = self._reader.identity
         self._followers: list[Callable[[Ends], None]] = []
@@ -171,7 +172,8 @@ class EmbeddedLog:
 
 def _open(path: Path, counts: Mapping[Stream, int]) -> apsw.Connection:
     """The writer's connection to a file that holds a log and nothing that is not durable."""
-    connection = apsw.Connection(str(path), statementcachesize=STATEMENTS_CACHED)
+    with errors_of(path):
+        connection = apsw.Connection(str(path), statementcachesize=STATEMENTS_CACHED)
     try:
         connection.set_busy_timeout(BUSY_MS)
         connection.pragma("page_size", schema.PAGE_BYTES)
@@ -186,7 +188,9 @@ def _open(path: Path, counts: Mapping[Stream, int]) -> apsw.Connection:
             schema.create(connection, counts)
     except apsw.Error as error:
         connection.close()
-        raise LogError(f"{path} cannot be opened as a log: {error}; check the path and the disk") from error
+        raise LogError(
+            f"{path} cannot be opened as a log: {error}; check the path and the disk, or restore the log from a backup"
+        ) from error
     return connection
 
 

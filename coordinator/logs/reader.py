@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -21,15 +23,30 @@ BUSY_MS = 5_000
 STATEMENTS_CACHED = 2_048
 
 
+@contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: apsw.Error) -> LogError:
+    return LogError(f"the log {path} cannot be read: {error}; check the disk, or restore the log from a backup")
+
+
 class _ThreadConnection:
     """One thread's connection. `with` keeps it from being closed, which another thread does."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._lock = threading.Lock()
-        self._connection: apsw.Connection | None = apsw.Connection(
-            str(path), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=STATEMENTS_CACHED
-        )
-        self._connection.set_busy_timeout(BUSY_MS)
+        with errors_of(path):
+            self._connection: apsw.Connection | None = apsw.Connection(
+                str(path), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=STATEMENTS_CACHED
+            )
+            self._connection.set_busy_timeout(BUSY_MS)
 
     def __enter__(self) -> apsw.Connection:
         self._lock.acquire()
@@ -41,7 +58,7 @@ class _ThreadConnection:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._lock.release()
         if isinstance(error, apsw.Error):
-            raise LogError(f"the log cannot be read: {error}") from error
+            raise _unreadable(self._path, error) from error
 
     def close(self) -> None:
         with self._lock:
@@ -62,10 +79,9 @@ class LogReader:
         self._closed = False
         # Kept besides the threads' connections: while one is open SQLite recovers nothing from the WAL; see
         # `remote` for why that matters.
-        try:
-            self._keeper = _ThreadConnection(path)
-        except apsw.Error as error:
-            raise LogError(f"there is no log at {path}: {error}; check the path") from error
+        if not path.exists():
+            raise LogError(f"there is no log at {path}; check the path")
+        self._keeper = _ThreadConnection(path)
         with self._keeper as connection:
             self.identity = schema.identity(connection)
             self.counts = schema.partition_counts(connection)

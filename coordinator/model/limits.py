@@ -108,7 +108,7 @@ CLOCK_SKEW_US: Final = 60 * SECOND_US
 
 # -- the HTTP surface ----------------------------------------------------------------------------------------
 LIST_PAGE_MAX: Final = 10_000
-"""Invocations of one page of a listing; without a limit it is streamed and has no bound."""
+"""Invocations or batches of one page of a listing; without a limit all are listed, and invocations streamed."""
 OUTPUT_WAIT_MAX_US: Final = 300 * SECOND_US
 """How long one request may wait for an invocation's end."""
 COUNT_MAX: Final = 2**53 - 1

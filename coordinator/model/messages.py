@@ -392,6 +392,10 @@ class Tally(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         )
 
 
+FULL: Final = "full"
+"""The one reason of a refusal that passes: the partition has no room for another pending batch."""
+
+
 class Progress(Message, kw_only=True, tag=48):
     """What a partition tells about a batch: cumulative, never a delta. The highest `number` is the newest."""
 

@@ -106,7 +106,7 @@ def _refusal(m: "Machine", c: messages.Batch, *, needs_room: bool) -> str | None
     except CallerError as error:
         return str(error)
     if needs_room and len(m.pending) + len(m.prepared) >= limits.PENDING_BATCHES_MAX:
-        return "full"
+        return messages.FULL
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from coordinator.model.messages import Progress, Submit
+from coordinator.model.messages import FULL, Progress, Submit
 
 RUNNING: Final = "running"
 PAUSED: Final = "paused"
@@ -18,9 +18,6 @@ ABORTED: Final = "aborted"
 REFUSED: Final = "refused"
 PARTITION_STATES: Final = frozenset({RUNNING, PAUSED, PREPARED, COMPLETED, ABORTED, REFUSED})
 """`Progress.state`, all that a partition may say of a batch."""
-
-FULL: Final = "full"
-"""The one reason of a refusal that passes: the partition has no room for another pending batch."""
 
 
 class Ending(msgspec.Struct, frozen=True, omit_defaults=True):

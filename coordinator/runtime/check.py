@@ -17,13 +17,13 @@ import msgspec
 from coordinator.logs.port import Stream
 from coordinator.logs.reader import LogReader
 from coordinator.model import limits
-from coordinator.model.errors import CallerError
+from coordinator.model.errors import CallerError, CorruptionError
 from coordinator.partition.machine import Machine
 from coordinator.partition.state import State
 from coordinator.runtime.layout import DataDirectory
 from coordinator.stores.port import Store
 from coordinator.stores.reader import StoreReader
-from coordinator.stores.sqlite import SqliteStore
+from coordinator.stores.sqlite import SqliteStore, errors_of
 
 _SHOWN: Final = 10
 
@@ -33,7 +33,7 @@ class PartitionCheck(NamedTuple):
 
     partition: int
     position: int
-    """The store's applied position, up to which was replayed."""
+    """The store's applied position, up to which was replayed; -1 for a store without one, or damaged."""
     rows: int
     """Stored facts that were compared."""
     differences: list[str]
@@ -51,7 +51,10 @@ def check(path: Path) -> Iterator[PartitionCheck]:
     log = LogReader(data.log)
     try:
         for partition in range(log.counts[Stream.COMMANDS]):
-            yield _check_partition(data, log, partition)
+            try:
+                yield _check_partition(data, log, partition)
+            except CorruptionError as error:
+                yield PartitionCheck(partition, -1, 0, [str(error)])
     finally:
         log.close()
 
@@ -66,7 +69,8 @@ def _check_partition(data: DataDirectory, log: LogReader, partition: int) -> Par
             stored = reader.state()
             if stored is None:
                 return PartitionCheck(partition, -1, 0, [])
-            state = msgspec.msgpack.decode(stored, type=State)
+            with errors_of(path):
+                state = msgspec.msgpack.decode(stored, type=State)
             with tempfile.TemporaryDirectory(prefix="coordinator-check-") as folder:
                 fresh = SqliteStore(Path(folder) / "replayed.sqlite")
                 try:

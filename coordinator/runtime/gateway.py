@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 from coordinator.logs.port import Entry, Log, LogError, Stream
 from coordinator.model import ids, limits, messages
-from coordinator.model.errors import CallerError, ConflictError, NotFoundError
+from coordinator.model.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import ServiceType
 from coordinator.model.statuses import Action
@@ -66,7 +67,10 @@ class Gateway:
     async def _end_broken_imports(self) -> None:
         """An import that was under way when the server was killed has left keys that nobody hands on."""
         for number, queries in enumerate(self._queries):
-            state = await asyncio.to_thread(queries.state)
+            try:
+                state = await asyncio.to_thread(queries.state)
+            except CorruptionError:
+                continue  # its owner says so; the other partitions go on
             if state is None or not state.loose_keys:
                 continue
             with contextlib.suppress(LogError):  # then the server is ending
@@ -194,7 +198,10 @@ class Gateway:
 
     def _stored_type(self, service: str) -> ServiceType | None:
         for queries in self._queries:
-            found = queries.service_type(service)
+            try:
+                found = queries.service_type(service)
+            except CorruptionError:
+                continue  # one partition that stands still must not keep the others from starting anything
             if found is not None and found is not ServiceType.SERVICE:
                 return found
         return None
@@ -206,25 +213,33 @@ class Gateway:
     # -- queries ---------------------------------------------------------------------------------------------
 
     async def invocation(self, id: str) -> InvocationDetails | None:
-        """One invocation, None when there is none of that id."""
+        """One invocation, None when there is none of that id. Raises UnavailableError when its store is damaged."""
         queries = self._queries[ids.partition_of(id, self.partitions)]
-        return await asyncio.to_thread(queries.invocation, id)
+        with _damage_said():
+            return await asyncio.to_thread(queries.invocation, id)
 
     async def invocations(
         self, filter: Filter, *, limit: int | None, after: str | None
     ) -> AsyncIterator[list[InvocationView]]:
-        """What matches, in chunks, newest first, then by id; behind a cursor if one is given."""
+        """What matches, in chunks, newest first, then by id; behind a cursor if one is given.
+
+        Raises UnavailableError when a store is damaged: a list without its rows would pass for a whole one.
+        """
         found = listing(self._queries, filter, None if after is None else Cursor.parse(after), limit)
 
         def chunk() -> list[InvocationView]:
             return [invocation for _, invocation in zip(range(_CHUNK), found, strict=False)]
 
-        while views := await asyncio.to_thread(chunk):
+        while True:
+            with _damage_said():
+                views = await asyncio.to_thread(chunk)
+            if not views:
+                return
             yield views
 
     def cursor(self, last: InvocationView) -> str:
         """The cursor of a listing that goes on behind this one."""
-        return Cursor.behind(last).text()
+        return Cursor.behind(last.created_at, last.id).text()
 
     def partition_views(self) -> list[PartitionView]:
         """How the partitions stand."""
@@ -233,19 +248,25 @@ class Gateway:
     def _partition_view(self, number: int) -> PartitionView:
         assert self._pool is not None
         queries, standing = self._queries[number], self._pool.standings.get(number)
-        state = queries.state()
+        failure = None if standing is None else standing.failure
+        state, pending = None, []
+        try:
+            state, pending = queries.state(), queries.pending_views()
+        except CorruptionError as error:
+            # Seen here before its owner has come upon it.
+            failure = failure or str(error)
         end = self._log.bounds(Stream.COMMANDS, number).end
         position = -1 if state is None else state.position
         return PartitionView(
             partition=number,
             owner=self._pool.owner(number),
-            failure=None if standing is None else standing.failure,
+            failure=failure,
             position=position,
             end=end,
             lag=end - position - 1,
             level=1 if state is None else state.level,
             tick=0 if state is None else state.tick,
-            pending=queries.pending_views(),
+            pending=pending,
             works=0 if state is None else state.works,
             held=0 if state is None else state.held,
             backlog=0 if state is None else sum(state.backlog.values()),
@@ -253,15 +274,20 @@ class Gateway:
             longest_step_us=0 if standing is None else standing.longest_step_us,
         )
 
+    @property
+    def unowned(self) -> list[int]:
+        """Partitions that nobody has taken over and that do not stand still either."""
+        assert self._pool is not None
+        found = ((number, self._pool.standings.get(number)) for number in range(self.partitions))
+        return [number for number, one in found if one is None or not (one.took_over or one.failure)]
+
     def unready(self) -> list[str]:
         """Why not all commands can be taken; empty when they can."""
         assert self._pool is not None
-        reasons = []
+        reasons = [f"partition {number} has no owner yet" for number in self.unowned]
         for number in range(self.partitions):
             standing = self._pool.standings.get(number)
-            if standing is None or not (standing.took_over or standing.failure):
-                reasons.append(f"partition {number} has no owner yet")
-            elif standing.failure is not None:
+            if standing is not None and standing.failure is not None:
                 reasons.append(_stands_still(number, standing.failure))
         if self._requests.failure is not None:
             reasons.append(f"the coordinator stands still: {self._requests.failure}")
@@ -350,10 +376,19 @@ class Gateway:
         state = self._requests.get(request)
         return None if state is None or state.submission is None else view(state, wall_clock_us())
 
-    def batches(self) -> list[BatchView]:
-        """All batches that are remembered, newest first."""
+    def batches(self, *, limit: int | None = None, after: str | None = None) -> list[BatchView]:
+        """Batches that are remembered, newest first, then by id; behind a cursor if one is given."""
         now = wall_clock_us()
-        return [view(state, now) for state in self._requests.list() if state.submission is not None]
+        found = (state for state in self._requests.list() if state.submission is not None)
+        if after is not None:
+            behind = Cursor.parse(after)
+            place = -behind.at, behind.id
+            found = (state for state in found if (-state.submitted_at, state.id) > place)
+        return [view(state, now) for state in islice(found, limit)]
+
+    def batch_cursor(self, last: BatchView) -> str:
+        """The cursor of a list of batches that goes on behind this one."""
+        return Cursor.behind(last.submitted_at, last.id).text()
 
     async def watch(self, request: str) -> AsyncIterator[BatchView]:
         """The batch now and after each change, a few times a second at most, until it is over and settled."""
@@ -380,6 +415,15 @@ class Gateway:
             watchers.discard(changed)
             if not watchers:
                 del self._changed[request]
+
+
+@contextlib.contextmanager
+def _damage_said() -> Iterator[None]:
+    """A damaged store as an answer to whoever asks for what is in it: a part of the system is away, and why."""
+    try:
+        yield
+    except CorruptionError as error:
+        raise UnavailableError(str(error)) from error
 
 
 def _stands_still(partition: int, reason: str) -> str:

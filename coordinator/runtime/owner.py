@@ -83,10 +83,11 @@ class PartitionOwner:
             try:
                 store = self._open_store()
                 try:
-                    self._take_over(store)
-                    while not self._stopping.is_set():
-                        self._step()
-                        faults = 0
+                    with store.errors():
+                        self._take_over(store)
+                        while not self._stopping.is_set():
+                            self._step()
+                            faults = 0
                 finally:
                     store.close()
             except LogGoneError:

@@ -25,6 +25,7 @@ from coordinator.runtime.views import (
     invocation_view,
 )
 from coordinator.stores.reader import StoreReader
+from coordinator.stores.sqlite import errors_of
 
 _IMMUTABLE: Final = ("service", "handler", "key", "target", "ids", "created_before", "created_after", "all")
 
@@ -38,19 +39,23 @@ class Batches(NamedTuple):
 
 
 class PartitionQueries:
-    """Queries on one partition's store. Thread-safe."""
+    """Queries on one partition's store. Thread-safe. All raise CorruptionError when the store is damaged."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._reader = StoreReader(path)
 
     def state(self) -> State | None:
         """The machine's scalars as last committed; None before the first commit."""
         stored = self._reader.state()
-        return None if stored is None else msgspec.msgpack.decode(stored, type=State)
+        with errors_of(self._path):
+            return None if stored is None else msgspec.msgpack.decode(stored, type=State)
 
     def batches(self) -> Batches:
         """What is known of batches now."""
-        states = [msgspec.msgpack.decode(value, type=BatchState) for _, _, value in self._reader.batches()]
+        stored = self._reader.batches()
+        with errors_of(self._path):
+            states = [msgspec.msgpack.decode(value, type=BatchState) for _, _, value in stored]
         pending = [Pending(state, self._reader) for state in states if state.phase is Phase.PENDING]
         pending.sort(key=lambda batch: batch.position)
         names = {
@@ -117,7 +122,7 @@ class PartitionQueries:
 
 
 def _behind(cursor: Cursor | None) -> tuple[int, str] | None:
-    return None if cursor is None else (cursor.created_at, cursor.id)
+    return None if cursor is None else (cursor.at, cursor.id)
 
 
 def _name(row: Invocation, batches: Batches) -> str | None:

@@ -12,11 +12,12 @@ from typing import Final, NamedTuple
 import apsw
 
 from coordinator.logs.port import Entry, Stream
-from coordinator.model.errors import CorruptionError, TransientError
+from coordinator.model.errors import CorruptionError
 from coordinator.requests import deployments
 from coordinator.requests.deployments import Deployment
 from coordinator.requests.state import Request, decode, encode
 from coordinator.stores.lock import StoreLock
+from coordinator.stores.sqlite import errors_of
 
 # meta         one row: which log this was read from, and how many partitions its requests have
 # positions    `requests` and `progress`: the next position to read
@@ -59,43 +60,46 @@ class RequestsFile:
     def __init__(self, path: Path, log: str, partitions: int) -> None:
         """Open the file, or make it for the log of this identity.
 
-        Raises StoreInUseError when another coordinator has it, CorruptionError when it was made for another
-        log, another number of partitions, or by a build with another schema.
+        Raises StoreInUseError when another coordinator has it, CorruptionError when it is damaged, was made for
+        another log, another number of partitions, or by a build with another schema.
         """
         self._path = path
         self._lock = StoreLock(path)
-        self._open = True
-        self._db = apsw.Connection(str(path))
         try:
-            self._db.set_busy_timeout(BUSY_MS)
-            self._db.pragma("journal_mode", "wal")
-            self._db.pragma("synchronous", "normal")
-            if self._db.pragma("user_version") == 0:
-                with self._db:
-                    self._db.execute(SCHEMA)
-                    self._db.execute("INSERT INTO meta VALUES (?, ?)", (log, partitions))
-            self._check(log, partitions)
+            with errors_of(path):
+                self._db = apsw.Connection(str(path))
+        except BaseException:
+            self._lock.release()
+            raise
+        self._open = True
+        try:
+            with errors_of(path):
+                self._prepare(log, partitions)
+                self._last = self._value("SELECT coalesce(max(number), 0) FROM outbox")
         except BaseException:
             self.close()
             raise
-        self._last = self._value("SELECT coalesce(max(number), 0) FROM outbox")
 
     def position(self, stream: Stream) -> int:
         """The next position to read."""
-        return self._value("SELECT coalesce(max(next), 0) FROM positions WHERE stream = ?", stream.value)
+        with errors_of(self._path):
+            return self._value("SELECT coalesce(max(next), 0) FROM positions WHERE stream = ?", stream.value)
 
     def requests(self) -> Iterator[Request]:
-        for (state,) in self._db.execute("SELECT state FROM requests"):
-            yield decode(state)
+        with errors_of(self._path):
+            for (state,) in self._db.execute("SELECT state FROM requests"):
+                yield decode(state)
 
     def deployments(self) -> Iterator[Deployment]:
-        for (deployment,) in self._db.execute("SELECT deployment FROM deployments"):
-            yield deployments.decode(deployment)
+        with errors_of(self._path):
+            for (deployment,) in self._db.execute("SELECT deployment FROM deployments"):
+                yield deployments.decode(deployment)
 
     def outbox(self) -> list[Outgoing]:
         """What was not acknowledged yet, in order."""
-        rows = self._db.execute("SELECT number, stream, partition, value FROM outbox ORDER BY number")
-        return [Outgoing(number, Entry(Stream(stream), at, value)) for number, stream, at, value in rows]
+        with errors_of(self._path):
+            rows = self._db.execute("SELECT number, stream, partition, value FROM outbox ORDER BY number")
+            return [Outgoing(number, Entry(Stream(stream), at, value)) for number, stream, at, value in rows]
 
     def commit(
         self,
@@ -113,19 +117,15 @@ class RequestsFile:
         else has moved the position, TransientError when the file cannot be written for now.
         """
         outgoing = [Outgoing(number, entry) for number, entry in enumerate(entries, self._last + 1)]
-        try:
-            with self._db:
-                if moved is not None:
-                    self._move(moved)
-                self._put(changed, outgoing)
-                self._db.executemany(
-                    "INSERT INTO deployments VALUES (?, ?)",
-                    ((one.number, deployments.encode(one)) for one in registered),
-                )
-                self._db.executemany("DELETE FROM requests WHERE id = ?", ((id,) for id in forgotten))
-                self._db.execute("DELETE FROM outbox WHERE number <= ?", (published,))
-        except (apsw.BusyError, apsw.FullError, apsw.IOError) as error:
-            raise TransientError(f"{self._path} cannot be written: {error}") from error
+        with errors_of(self._path), self._db:
+            if moved is not None:
+                self._move(moved)
+            self._put(changed, outgoing)
+            self._db.executemany(
+                "INSERT INTO deployments VALUES (?, ?)", ((one.number, deployments.encode(one)) for one in registered)
+            )
+            self._db.executemany("DELETE FROM requests WHERE id = ?", ((id,) for id in forgotten))
+            self._db.execute("DELETE FROM outbox WHERE number <= ?", (published,))
         self._last += len(outgoing)
         return outgoing
 
@@ -135,6 +135,17 @@ class RequestsFile:
             self._open = False
             self._db.close()
             self._lock.release()
+
+    def _prepare(self, log: str, partitions: int) -> None:
+        """Make the tables of a new file; make sure that an old one belongs here."""
+        self._db.set_busy_timeout(BUSY_MS)
+        self._db.pragma("journal_mode", "wal")
+        self._db.pragma("synchronous", "normal")
+        if self._db.pragma("user_version") == 0:
+            with self._db:
+                self._db.execute(SCHEMA)
+                self._db.execute("INSERT INTO meta VALUES (?, ?)", (log, partitions))
+        self._check(log, partitions)
 
     def _put(self, changed: Mapping[str, Request], outgoing: Sequence[Outgoing]) -> None:
         self._db.executemany(

@@ -82,15 +82,15 @@ def _time(at: int | None) -> str | None:
 
 
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
-    """Where a listing goes on: behind this row, newest first, then by id."""
+    """Where a listing goes on: behind what was made at this time under this id, newest first, then by id."""
 
-    created_at: int
+    at: int
     id: str
 
     @staticmethod
-    def behind(last: InvocationView) -> "Cursor":
-        """Where a listing goes on behind this invocation."""
-        return Cursor(parse_rfc3339(last.created_at), last.id)
+    def behind(made_at: str, id: str) -> "Cursor":
+        """Where a listing goes on behind the last one of a page, which was made at this RFC 3339 time."""
+        return Cursor(parse_rfc3339(made_at), id)
 
     def text(self) -> str:
         """As clients pass it back; opaque to them."""
@@ -126,7 +126,7 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     failure: str | None
     """Why it stands still; nothing after `position` is applied until that is mended."""
     position: int
-    """Applied up to here, -1 before the first record."""
+    """Applied up to here, -1 before the first record and where the store cannot be read."""
     end: int
     """The position that the next record gets."""
     lag: int

@@ -7,6 +7,7 @@ them are in `memory_rows`; here is everything else, and the transactions.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from itertools import islice
 from math import inf
@@ -281,6 +282,9 @@ class MemoryStore(MemoryRows):
             yield "work", msgspec.structs.astuple(self._work.values[number])
         for position in self._batches.above(-inf):
             yield "batch", (position, *self._batches.values[position])
+
+    def errors(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         if self._undo.open:

@@ -11,6 +11,7 @@ the same answers on every machine.
 """
 
 from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -283,5 +284,8 @@ class Store(Protocol):
     # -- comparison
     def dump(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Every stored fact but the outbox entries, as (table, row), in one fixed order: the canonical dump."""
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Errors of what the state is kept in as errors of ours, whichever call inside of the block they come from."""
 
     def close(self) -> None: ...

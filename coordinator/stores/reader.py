@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import apsw
 
-from coordinator.model.errors import CorruptionError
 from coordinator.model.filters import Filter, predicate, target_parts, where
 from coordinator.model.invocation import Invocation, Payload
 from coordinator.model.journal import Entry
@@ -64,7 +63,7 @@ class StoreReader:
         try:
             yield
         finally:
-            connection.execute("COMMIT")
+            connection.execute("ROLLBACK")  # nothing was written, and on a damaged file a COMMIT fails
 
     def state(self) -> bytes | None:
         """The machine's scalars as last committed."""
@@ -198,15 +197,15 @@ class StoreReader:
         if connection is None and self._path.exists():
             with errors_of(self._path):
                 connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
-                connection.set_busy_timeout(BUSY_MS)
                 try:
-                    schema.check(connection, self._path)
-                except CorruptionError:
-                    # The owner may be making the file at this moment: its tables come in one transaction.
-                    empty = connection.execute("SELECT 1 FROM sqlite_schema").get is None
-                    connection.close()
-                    if empty:
+                    connection.set_busy_timeout(BUSY_MS)
+                    if connection.execute("SELECT 1 FROM sqlite_schema").get is None:
+                        # The owner is making the file at this moment: its tables come in one transaction.
+                        connection.close()
                         return None
+                    schema.check(connection, self._path)
+                except BaseException:
+                    connection.close()
                     raise
             with self._lock:
                 self._connections.append(connection)

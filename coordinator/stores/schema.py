@@ -58,6 +58,8 @@ from coordinator.model.invocation import COLUMNS
 APPLICATION_ID: Final = 0x636F6F72
 """Marks the file as ours (`coor`), so that another program's database is not taken for a damaged one."""
 VERSION: Final = 2
+MAKE_AGAIN: Final = "move it and the files beside it away, and it is made again from the log"
+"""What to do about a file that cannot be worked with."""
 CHECKED_PAGES: Final = 65_536
 """Files up to this size (256 MiB) are checked whole at every start, which takes half a second; of larger ones a
 page is checked when it is read."""
@@ -101,9 +103,9 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
                 connection.execute(statement)
     check(connection, path)
     if int(connection.execute("PRAGMA page_count").get) <= CHECKED_PAGES:
-        found = connection.execute("PRAGMA quick_check(1)").get
+        *_, found = connection.execute("PRAGMA quick_check(1)").get.splitlines()  # the first line names the schema
         if found != "ok":
-            raise CorruptionError(f"the store {path} is damaged ({found}); restore it from a snapshot")
+            raise CorruptionError(f"the store {path} is damaged ({found}); {MAKE_AGAIN}")
 
 
 def check(connection: apsw.Connection, path: Path) -> None:
@@ -114,10 +116,8 @@ def check(connection: apsw.Connection, path: Path) -> None:
     if version != VERSION:
         raise CorruptionError(
             f"the store {path} has schema version {version}, this build knows {VERSION}; "
-            "use the build that wrote it, or restore a snapshot of this one"
+            f"use the build that wrote it, or {MAKE_AGAIN}"
         )
     found = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
     if found != set(STATEMENTS):
-        raise CorruptionError(
-            f"the tables of the store {path} are not those of its version; restore it from a snapshot"
-        )
+        raise CorruptionError(f"the tables of the store {path} are not those of its version; {MAKE_AGAIN}")

@@ -12,7 +12,7 @@ The file belongs to one process, which holds a lock file for as long as it lives
 
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,11 +57,11 @@ DUMPED: Final = (
 
 @contextmanager
 def errors_of(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours."""
+    """SQLite's errors as ours, and those of what was stored and does not decode."""
     try:
         yield
-    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
-        raise CorruptionError(f"the store {path} is damaged ({error}); restore it from a snapshot") from error
+    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, msgspec.DecodeError) as error:
+        raise CorruptionError(f"the store {path} is damaged ({error}); {schema.MAKE_AGAIN}") from error
     except (apsw.FullError, apsw.IOError, apsw.BusyError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
         raise TransientError(f"the store {path} cannot be used for now: {error}") from error
 
@@ -113,6 +113,9 @@ class SqliteStore(Rows, Journals, Tables):
         self.reload_rows()
         self.reload_journals()
         self.reload_tables()
+
+    def errors(self) -> AbstractContextManager[None]:
+        return errors_of(self._path)
 
     def close(self) -> None:
         self._checkpoints.stop()

@@ -39,10 +39,16 @@ def test_one_id_goes_to_that_invocation_and_never_asks(cli: Cli, fake: FakeServe
 @pytest.mark.parametrize("command", ["restart-as-new", "restart"])
 def test_a_restart_says_which_one_is_new(cli: Cli, fake: FakeServer, command: str) -> None:
     fake.on("PATCH", f"/invocations/{ONE}/restart-as-new", Say(202, {"id": OTHER}))
-    assert json.loads(cli("invocations", command, ONE).stdout) == {"id": OTHER, "status": None, "done": False}
+    assert json.loads(cli("invocations", command, ONE).stdout) == {"id": OTHER, "done": False}
     terminal = cli.on_a_terminal("invocations", command, ONE)
     assert terminal.close() == 0
     assert terminal.shown.strip() == f"{ONE} restarted as {OTHER}"
+
+
+def test_what_is_purged_has_no_status(cli: Cli, fake: FakeServer) -> None:
+    fake.on("PATCH", f"/invocations/{ONE}/purge", Say(200, {"id": ONE}))
+    done = cli("invocations", "purge", ONE)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"id": ONE, "done": True})
 
 
 def test_resume_may_name_a_deployment(cli: Cli, fake: FakeServer) -> None:
@@ -164,7 +170,7 @@ def test_progress_is_one_object_a_line(cli: Cli, fake: FakeServer) -> None:
         (batch("completed", matched=1, failed=1), 1, "1 failed"),
         (batch("completed-with-failures", matched=1, failed=1), 1, "completed-with-failures; 1 failed"),
         (batch("refused", refusal="5 were expected and 7 were found"), 3, "5 were expected and 7 were found"),
-        (batch("aborted"), 1, "aborted"),
+        (batch("aborted", matched=3, ended=3), 1, "Error: the batch was aborted; what it has done stays done"),
     ],
 )
 def test_the_end_of_a_batch_is_an_exit_code(
@@ -199,7 +205,7 @@ def test_a_person_is_asked_with_the_number_it_would_be(cli: Cli, fake: FakeServe
     assert "b1 completed: 1,230 matched, 1,230 ended" in terminal.shown
     filter = {"target": "Greeter", "status": ["running"]}
     assert bodies(fake) == [
-        {"action": "kill", "filter": filter, "dry_run": True},
+        {"action": "kill", "filter": filter, "dry_run": True, "reason": "counted to ask before a kill"},
         {"action": "kill", "filter": filter, "guard": {"expect": 1230}},
     ]
 

@@ -87,7 +87,7 @@ def test_help_needs_no_server_and_no_http(nowhere: Cli) -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [["invocations"], ["batches", "frob"], ["invocations", "restart-as-new", "inv_1"], ["batches", "rate", "b1"]],
+    [["invocations"], ["batches", "frob"], ["invocations", "frob", "inv_1"], ["batches", "rate", "b1"]],
 )
 def test_what_is_no_command_is_bad_usage(nowhere: Cli, args: list[str]) -> None:
     assert nowhere(*args).returncode == 2

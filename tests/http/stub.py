@@ -204,8 +204,13 @@ class StubGateway:
     def batch(self, request: str) -> BatchView | None:
         return self._submitted[request][1] if request in self._submitted else None
 
-    def batches(self) -> list[BatchView]:
-        return [view for _, view in self._submitted.values()]
+    def batches(self, *, limit: int | None = None, after: str | None = None) -> list[BatchView]:
+        if after is not None and not after.isdigit():
+            raise CallerError("cursor is none that a listing gave; start without one", field="cursor")
+        return [view for _, view in self._submitted.values()][int(after or 0) :][:limit]
+
+    def batch_cursor(self, last: BatchView) -> str:
+        return str(list(self._submitted).index(last.id) + 1)
 
     async def watch(self, request: str) -> AsyncIterator[BatchView]:
         view = self.batch(request)

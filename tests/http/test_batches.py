@@ -166,6 +166,36 @@ def test_a_batch_is_accepted_and_found_again() -> None:
     assert at("GET", "/batches").json() == [first.json()]
 
 
+def test_pages_of_batches_follow_each_other_by_their_links() -> None:
+    at = Surface()
+    ids = [f"r{number}" for number in range(5)]
+    for id in ids:
+        at("POST", "/batches", content=body(request_id=id))
+    assert [one["id"] for one in at("GET", "/batches").json()] == ids
+    seen, path = [], "/batches?limit=2"
+    while path:
+        response = at("GET", path)
+        seen.append([one["id"] for one in response.json()])
+        path = response.links.get("next", {}).get("url", "")
+        assert not path or path.startswith("http://coordinator/batches?")
+    assert seen == [ids[:2], ids[2:4], ids[4:]]
+    assert "link" not in at("GET", "/batches?limit=5").headers
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        (f"limit={limits.LIST_PAGE_MAX + 1}", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("cursor=no", "cursor"),
+        ("state=running", "state"),
+    ],
+)
+def test_what_is_wrong_with_a_page_of_batches_is_named(query: str, field: str) -> None:
+    assert_problem(Surface()("GET", f"/batches?{query}"), 400, field=field)
+
+
 def test_another_body_under_the_same_id_is_a_conflict() -> None:
     at = Surface()
     at("POST", "/batches", content=body())

@@ -183,7 +183,6 @@ def test_an_id_that_is_none_is_a_mistake() -> None:
     ("method", "path", "action"),
     [
         *(("PATCH", f"/invocations/{ID}/{verb}", verb) for verb in ("cancel", "kill", "pause", "resume", "purge")),
-        ("PATCH", f"/invocations/{ID}/restart-as-new", "restart-as-new"),
         ("DELETE", f"/invocations/{ID}", "kill"),
         ("DELETE", f"/invocations/{ID}/purge", "purge"),
     ],
@@ -213,6 +212,22 @@ def test_a_look_at_one_says_what_was_made_from_it() -> None:
     at = surface(1)
     at.gateway.restarted_as = "inv_new"
     assert at("GET", f"/invocations/{ID}").json()["restarted_as"] == "inv_new"
+
+
+def test_the_document_promises_only_what_an_action_can_answer() -> None:
+    successes = {
+        operation["operationId"]: [status for status in operation["responses"] if status < "300"]
+        for path, item in surface().document["paths"].items()
+        if path.startswith("/invocations/")
+        for method, operation in item.items()
+        if method != "get"
+    }
+    assert successes.pop("cancelInvocation") == ["200", "202"]
+    assert successes.pop("restartAsNewInvocation") == ["202"]
+    assert set(successes) == {
+        f"{verb}Invocation" for verb in ("kill", "pause", "resume", "purge", "delete", "deletePurge")
+    }
+    assert {status for statuses in successes.values() for status in statuses} == {"200"}
 
 
 def test_what_is_purged_has_no_status() -> None:

@@ -112,6 +112,22 @@ def test_a_batch_is_told_to_its_end(at: Live) -> None:
     assert at("GET", "/batches").json()[0]["id"] == "a/b"
 
 
+def test_pages_of_batches_are_the_list_in_its_order(at: Live) -> None:
+    for number in range(5):
+        asked = {"action": "count", "filter": {"service": f"Paged{number}"}, "request_id": f"page-{number}"}
+        assert at("POST", "/batches", json=asked).status_code == 202
+    whole = [one["id"] for one in at("GET", "/batches").json()]
+    assert whole[:5] == [f"page-{number}" for number in (4, 3, 2, 1, 0)]
+    seen, path = [], "/batches?limit=2"
+    while path:
+        page = at("GET", path)
+        assert len(page.json()) <= 2
+        seen += [one["id"] for one in page.json()]
+        path = page.links.get("next", {}).get("url", "").removeprefix(at.url)
+    assert seen == whole
+    assert_problem(at("GET", "/batches?cursor=nonsense"), 400, field="cursor")
+
+
 def test_a_guard_refuses_and_touches_nothing(at: Live) -> None:
     start(at, "Guarded/run", params=LATER)
     start(at, "Guarded/run", params=LATER)
@@ -144,10 +160,9 @@ def test_the_system_shows_how_it_stands(at: Live) -> None:
 @pytest.mark.parametrize(("method", "path"), [("POST", "/batches"), ("PATCH", "/invocations/inv_1/kill")])
 def test_a_page_of_another_site_changes_nothing(at: Live, method: str, path: str) -> None:
     headers = {"sec-fetch-site": "cross-site"}
-    response = httpx.request(
-        method, f"{at.url}{path}", headers=headers, json={"action": "kill", "filter": {"all": True}}
-    )
-    assert_problem(response, 403)
+    response = at(method, path, headers=headers, json={"action": "kill", "filter": {"all": True}})
+    assert_problem(response, 403, says="a page of another site may not change anything here")
+    assert response.json()["type"].endswith(":cross-site")
     assert httpx.get(f"{at.url}/batches", headers=headers).status_code == 200
 
 

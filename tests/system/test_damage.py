@@ -174,6 +174,25 @@ def test_a_store_that_is_garbage_is_refused(data: Path, alone: Server, kept: int
     assert "Traceback" not in found.stderr
 
 
+def test_what_needs_a_store_that_is_garbage_says_so_and_all_else_is_shown(data: Path, alone: Server) -> None:
+    ids = [id for (id,) in evidence.stored(data, "SELECT id FROM invocation WHERE service = 'DamageChild'")]
+    store(data).write_bytes(b"\xa5" * 100_000)
+    says = f"the store {store(data)} is damaged"
+    stands_still(alone, says)
+    assert says in alone.cli("partitions").stdout
+    for query in ("", "limit=3", "service=Damage", "status=suspended"):
+        listed = alone("GET", f"/invocations?{query}")
+        assert listed.status_code == 503
+        assert says in listed.json()["detail"]
+    found = [alone("GET", f"/invocations/{id}") for id in ids]
+    assert sorted(one.status_code for one in found) == [200, 200, 200, 503]
+    assert all(says in one.json()["detail"] for one in found if one.status_code == 503)
+    assert [one["matched"] for one in alone("GET", "/batches").json()] == [20]
+    assert f'coordinator_partition_up{{partition="{HURT}"}} 0.0' in alone("GET", "/metrics").text
+    reports = [json.loads(line) for line in alone.check().stdout.splitlines()]
+    assert [says in str(report["differences"]) for report in reports] == [number == HURT for number in range(4)]
+
+
 def test_a_store_that_is_gone_is_made_again_from_the_log(data: Path, alone: Server) -> None:
     columns = "SELECT id, status, outcome, batch, created_at, ties FROM invocation"
     before = evidence.stored(data, columns)

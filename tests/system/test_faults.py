@@ -70,6 +70,14 @@ def _answers(server: Server) -> bool:
         return False
 
 
+def test_who_is_answered_after_a_start_need_not_come_again(alone: Server) -> None:
+    for _ in range(3):
+        alone.start(until_ready=False)
+        eventually(lambda: _answers(alone))
+        assert [alone.http.post(f"/services/S/key{n}/h/send").status_code for n in range(8)] == [202] * 8
+        assert alone.stop() == 0
+
+
 def test_a_flipped_row_is_found_by_check(alone: Server) -> None:
     alone.start()
     alone.import_lines(lines([row("Flip/run", partition=0) for _ in range(50)]))
