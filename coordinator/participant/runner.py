@@ -180,7 +180,7 @@ class Runner:
 def body_of(reports: Sequence[messages.Report]) -> tuple[int, bytes]:
     """How many of the reports go into one request, and its body."""
     encoded: list[bytes] = []
-    room = limits.RECORD_BYTES_MAX
+    room = limits.REPORTS_BYTES_MAX
     for report in reports:
         value = messages.encode(report)
         room -= len(value) + framing.HEAD_BYTES
