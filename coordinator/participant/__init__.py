@@ -7,6 +7,8 @@ from coordinator.participant.context import Context
 from coordinator.participant.errors import CallFailed, Cancelled, TerminalError
 from coordinator.participant.futures import CallFuture, Future, SleepFuture
 from coordinator.participant.services import RetryPolicy, Service, VirtualObject, Workflow
+from coordinator.participant.serving import run, serve
+from coordinator.participant.transport import Transport
 
 __all__ = [
     "CallFailed",
@@ -18,6 +20,9 @@ __all__ = [
     "Service",
     "SleepFuture",
     "TerminalError",
+    "Transport",
     "VirtualObject",
     "Workflow",
+    "run",
+    "serve",
 ]

@@ -16,7 +16,6 @@ the coroutine is taken down by `GivenUp`. The next attempt begins again, and the
 was. So nothing is lost with a message: what was missed while waiting is in the journal of the next attempt.
 """
 
-import asyncio
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -27,7 +26,6 @@ from coordinator.model.messages import (
     Completed,
     Context,
     Paused,
-    Released,
     Report,
     Start,
     Started,
@@ -58,8 +56,9 @@ class Parking(Protocol):
 class Host(Protocol):
     """Whoever runs attempts."""
 
-    inactivity_us: int
-    """How long a handler may wait before it is suspended."""
+    @property
+    def inactivity_us(self) -> int:
+        """How long a handler may wait before it is suspended."""
 
     def now_us(self) -> int:
         """Microseconds since the epoch."""
@@ -136,12 +135,6 @@ class Attempt:
         self._emit(Paused(id=self.start.id, attempt=self.start.attempt, failure=detail, retry=self.start.retry + 1))
         self.wake()
 
-    def release(self) -> None:
-        """Give it back as it is: somebody else, or the next attempt, goes on."""
-        self.over = self.ended = True
-        self._emit(Released(id=self.start.id, attempt=self.start.attempt))
-        self.wake()
-
     def drop(self) -> None:
         """Nobody waits for it any more. The handler is taken down where it waits for its context next."""
         self.over = True
@@ -202,9 +195,10 @@ class Attempt:
             return Completed(
                 id=start.id, attempt=start.attempt, outcome=OUTCOME_NAMES[Outcome.FAILURE], failure=failure
             )
-        # Of a handler anything may come. A CancelledError that is nobody's here is a task that it awaited.
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
-            if self.over:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - of a handler anything may come, a GivenUp in a group too
+            if self.over or self.journal.mismatch is not None:
                 raise GivenUp from None
             return self._failed(error)
 

@@ -6,7 +6,7 @@ them are in `memory_rows`; here is everything else, and the transactions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from itertools import islice
@@ -179,10 +179,11 @@ class MemoryStore(MemoryRows):
         return list(islice(found, limit))
 
     def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
-        assert (lane, ordinal) not in self._ready.values, f"ordinal {ordinal} is taken"
+        last = self._ready.below((lane, inf))
+        assert last is None or last[0] != lane or last[1] < ordinal, f"ordinal {ordinal} comes too late"
         self._ready.put((lane, ordinal), seq)
 
-    def ready_pop(self, lanes: Collection[str] | None) -> tuple[str, int] | None:
+    def ready_pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
         firsts = [(ordinal, lane) for lane, ordinal in self._fronts() if lanes is None or lane in lanes]
         if not firsts:
             return None

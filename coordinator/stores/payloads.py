@@ -4,7 +4,6 @@ Most invocations have no lineage worth a column (not called by another, never re
 fields share one that is NULL then.
 """
 
-from copy import copy
 from typing import Any, Final
 
 import msgspec
@@ -21,9 +20,7 @@ _NO_LINEAGE: Final = (EMPTY.depth, EMPTY.restarted_from, EMPTY.restarted_as, EMP
 
 def copied(payload: Payload) -> Payload:
     """Another object with the same content, headers too."""
-    mine = copy(payload)
-    mine.headers = dict(payload.headers)
-    return mine
+    return msgspec.structs.replace(payload, headers=dict(payload.headers))
 
 
 def facts(payload: Payload) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ Everything is ordered by what the rows hold, never by the order of a hash table,
 the same answers on every machine.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -241,9 +241,9 @@ class Store(Protocol):
         """Rows whose delivery went out before a position, by seq."""
 
     def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
-        """Wait for a delivery; an ordinal is used once."""
+        """Wait for a delivery, behind all before: ordinals ascend."""
 
-    def ready_pop(self, lanes: Collection[str] | None) -> tuple[str, int] | None:
+    def ready_pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
         """Take out the (lane, seq) with the lowest ordinal of these lanes, None: of all.
 
         What it costs must not grow with the number of those that wait in other lanes.

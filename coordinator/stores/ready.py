@@ -1,19 +1,19 @@
 """Those waiting for a delivery, in lanes, by ordinal.
 
 Under load each invocation is pushed and soon popped, so the front of a lane is held in memory, and what is
-pushed and popped between two commits never reaches the file. Only the lanes that are asked for are looked into:
-however much waits in others, it is not read.
+pushed and popped between two commits never reaches the file. A heap has the first entry of each lane that is asked
+for, so popping costs the same however many lanes there are and however much waits in those nobody asks for.
 """
 
 from collections import deque
-from collections.abc import Collection
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import islice
 from typing import Final
 
 import apsw
 
 AHEAD: Final = 250
-"""Entries of a lane that are read at once; as many lanes may be in use, more would fill the memory."""
+"""Entries of a lane that are held in memory; there may be thousands of lanes."""
 
 # Skips from lane to lane, however many wait in each.
 _LANES: Final = """
@@ -25,17 +25,17 @@ WITH RECURSIVE found(lane) AS (
 
 
 class _Lane:
-    """One lane that may have entries, partly in memory."""
+    """One lane that has entries, as (ordinal, seq) in three stretches: `front`, the file's rest, `new`."""
 
-    __slots__ = ("front", "in_file", "new")
+    __slots__ = ("front", "more", "new")
 
-    def __init__(self, *, in_file: bool) -> None:
-        self.new: list[tuple[int, int]] = []
-        """A heap of what is not in the file, as (ordinal, seq)."""
+    def __init__(self, *, more: bool) -> None:
         self.front: deque[tuple[int, int]] = deque()
-        """The first in the file that were not popped, in order."""
-        self.in_file = in_file
-        """Whether there may be others in the file behind the front."""
+        """The first of those in the file."""
+        self.more = more
+        """Whether there may be others in the file."""
+        self.new: deque[tuple[int, int]] = deque()
+        """Those that are not in the file."""
 
 
 class Ready:
@@ -44,6 +44,9 @@ class Ready:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._lanes: dict[str, _Lane] = {}
+        self._asked_for: frozenset[str] | None = frozenset()
+        self._firsts: list[tuple[int, str]] = []
+        """A heap of (ordinal, lane): the first entry of each lane asked for that has any."""
         self._popped: list[tuple[str, int]] = []
         """(lane, ordinal) of those in the file that were popped."""
         self.reload()
@@ -51,57 +54,61 @@ class Ready:
     def push(self, lane: str, ordinal: int, seq: int) -> None:
         there = self._lanes.get(lane)
         if there is None:
-            there = self._lanes[lane] = _Lane(in_file=False)
-        heappush(there.new, (ordinal, seq))
+            there = self._lanes[lane] = _Lane(more=False)
+            if self._asked_for is None or lane in self._asked_for:
+                heappush(self._firsts, (ordinal, lane))
+        there.new.append((ordinal, seq))
 
-    def pop(self, lanes: Collection[str] | None) -> tuple[str, int] | None:
-        firsts = []
-        # The shorter of both leads through this, since it is asked for each delivery.
-        for lane in list(self._lanes) if lanes is None else self._lanes.keys() & lanes:
-            first = self._first(lane)
-            if first is not None:
-                firsts.append((*first, lane))
-        if not firsts:
+    def pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
+        if lanes is not self._asked_for:
+            self._ask_for(lanes)
+        if not self._firsts:
             return None
-        ordinal, seq, lane = min(firsts)
+        ordinal, lane = self._firsts[0]
         there = self._lanes[lane]
-        if there.front and there.front[0][0] == ordinal:
-            there.front.popleft()
+        if there.front:
+            _, seq = there.front.popleft()
             self._popped.append((lane, ordinal))
         else:
-            heappop(there.new)
+            _, seq = there.new.popleft()
+        following = self._first(lane, there)
+        if following is None:
+            heappop(self._firsts)
+            del self._lanes[lane]
+        else:
+            heapreplace(self._firsts, (following, lane))
         return lane, seq
 
-    def _first(self, lane: str) -> tuple[int, int] | None:
-        """(ordinal, seq) of the first entry; a lane that has none is forgotten."""
-        there = self._lanes[lane]
-        if not there.front and there.in_file:
-            self._load(lane, there)
-        if there.front and (not there.new or there.front[0] < there.new[0]):
-            return there.front[0]
-        if there.new:
-            return there.new[0]
-        del self._lanes[lane]
-        return None
+    def _ask_for(self, lanes: frozenset[str] | None) -> None:
+        self._asked_for = lanes
+        names = self._lanes.keys() if lanes is None else self._lanes.keys() & lanes
+        firsts = ((self._first(lane, self._lanes[lane]), lane) for lane in names)
+        self._firsts = [(ordinal, lane) for ordinal, lane in firsts if ordinal is not None]
+        heapify(self._firsts)
 
-    def _load(self, lane: str, there: _Lane) -> None:
-        self._write_popped()
-        sql = "SELECT ordinal, seq FROM ready WHERE lane = ? ORDER BY ordinal LIMIT ?"
-        there.front.extend(self._connection.execute(sql, (lane, AHEAD)))
-        there.in_file = len(there.front) == AHEAD
+    def _first(self, lane: str, there: _Lane) -> int | None:
+        """The ordinal of the lane's first entry, which is in memory then; None when there is none."""
+        if not there.front and there.more:
+            self._write_popped()
+            sql = "SELECT ordinal, seq FROM ready WHERE lane = ? ORDER BY ordinal LIMIT ?"
+            there.front.extend(self._connection.execute(sql, (lane, AHEAD)))
+            there.more = len(there.front) == AHEAD
+        first = there.front or there.new
+        return first[0][0] if first else None
 
     def write(self) -> None:
         """Bring the file up to date."""
         self._write_popped()
-        rows = []
+        rows: list[tuple[str, int, int]] = []
         for lane, there in self._lanes.items():
             if not there.new:
                 continue
-            if there.front and there.new[0] < there.front[-1]:
-                there.front.clear()
             rows += [(lane, *entry) for entry in there.new]
+            if not there.more:
+                room = AHEAD - len(there.front)
+                there.more = len(there.new) > room
+                there.front.extend(islice(there.new, room))
             there.new.clear()
-            there.in_file = True
         if rows:
             self._connection.executemany("INSERT INTO ready VALUES (?, ?, ?)", rows)
 
@@ -113,4 +120,6 @@ class Ready:
     def reload(self) -> None:
         """Forget what is not in the file."""
         self._popped.clear()
-        self._lanes = {lane: _Lane(in_file=True) for (lane,) in self._connection.execute(_LANES)}
+        self._lanes = {lane: _Lane(more=True) for (lane,) in self._connection.execute(_LANES)}
+        self._asked_for = frozenset()
+        self._firsts = []

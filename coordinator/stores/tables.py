@@ -5,7 +5,6 @@ keys, those ready and those delivered) is held back and written many at a time: 
 statement that must see it.
 """
 
-from collections.abc import Collection
 from typing import Final
 
 import apsw
@@ -152,7 +151,7 @@ class Tables(Statements):
     def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
         self._ready.push(lane, ordinal, seq)
 
-    def ready_pop(self, lanes: Collection[str] | None) -> tuple[str, int] | None:
+    def ready_pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
         return self._ready.pop(lanes)
 
     # -- timers

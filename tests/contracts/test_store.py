@@ -1,6 +1,6 @@
 """What every store does. An adapter is added here by a class that opens one, and by its name in `ADAPTERS`."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -733,38 +733,53 @@ def test_deliveries_are_held_by_the_position_at_which_they_went_out(store: Store
     assert facts(store, "held") == [(3, 12), (4, 30), (5, 40)]
 
 
-def test_those_ready_come_by_ordinal(store: Store) -> None:
-    for ordinal in (5, 1, 9, 3):
-        store.ready_push("a", ordinal, ordinal * 10)
-    assert store.ready_pop(None) == ("a", 10)
-    again(store)
-    store.ready_push("a", 2, 20)
-    store.ready_push("a", 12, 120)
-    assert [store.ready_pop({"a"}) for _ in range(2)] == [("a", 20), ("a", 30)]
-    store.ready_push("a", 4, 40)
-    again(store)
-    assert popped(store, None) == [("a", 40), ("a", 50), ("a", 90), ("a", 120)]
-    again(store)
-    assert facts(store, "ready") == []
-    store.ready_push("a", 13, 130)
-    assert store.ready_pop(None) == ("a", 130)
-
-
 def test_those_ready_come_by_ordinal_over_the_lanes_that_are_asked_for(store: Store) -> None:
     for ordinal, lane in enumerate("abcabcab"):
-        store.ready_push(lane, ordinal, ordinal)
+        store.ready_push(lane, ordinal, ordinal * 10)
+    assert store.ready_pop(lanes("ab")) == ("a", 0)
     again(store)
-    store.ready_push("c", 8, 8)
-    store.ready_push("d", 9, 9)
-    assert store.ready_pop(["x"]) is None
-    assert store.ready_pop(()) is None
-    assert store.ready_pop(["c", "b", "x"]) == ("b", 1)
-    assert popped(store, {"c", "x"}) == [("c", 2), ("c", 5), ("c", 8)]
+    store.ready_push("c", 8, 80)
+    store.ready_push("d", 9, 90)
+    assert store.ready_pop(lanes("x")) is None
+    assert store.ready_pop(lanes("")) is None
+    assert store.ready_pop(lanes("cbx")) == ("b", 10)
+    assert popped(store, lanes("cx")) == [("c", 20), ("c", 50), ("c", 80)]
     again(store)
-    assert popped(store, None) == [("a", 0), ("a", 3), ("b", 4), ("a", 6), ("b", 7), ("d", 9)]
+    store.ready_push("c", 10, 100)
+    assert popped(store, None) == [("a", 30), ("b", 40), ("a", 60), ("b", 70), ("d", 90), ("c", 100)]
+    again(store)
+    assert facts(store, "ready") == []
 
 
-def popped(store: Store, lanes: Collection[str] | None) -> list[tuple[str, int]]:
+def test_a_lane_is_asked_for_anew_after_it_was_empty(store: Store) -> None:
+    asked = lanes("ab")
+    for ordinal in (1, 3):
+        store.ready_push("a", ordinal, ordinal)
+        assert store.ready_pop(asked) == ("a", ordinal)
+        assert store.ready_pop(asked) is None
+        store.ready_push("b", ordinal + 1, ordinal + 1)
+        again(store)
+        assert store.ready_pop(asked) == ("b", ordinal + 1)
+        again(store)
+
+
+def test_a_long_lane_keeps_its_order_over_many_transactions(store: Store) -> None:
+    taken: list[tuple[str, int]] = []
+    last = 0
+    for pushed, taking in [(1_000, 10), (0, 300), (400, 0), (3, 500), (0, 10), (700, 1_300), (5, 0)]:
+        for _ in range(pushed):
+            last += 1
+            store.ready_push("a", last, last)
+        taken += [one for _ in range(taking) if (one := store.ready_pop(None)) is not None]
+        again(store)
+    assert taken + popped(store, None) == [("a", seq) for seq in range(1, last + 1)]
+
+
+def lanes(names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+def popped(store: Store, lanes: frozenset[str] | None) -> list[tuple[str, int]]:
     """All that can be taken out, in order."""
     taken = []
     while (one := store.ready_pop(lanes)) is not None:

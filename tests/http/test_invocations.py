@@ -223,7 +223,7 @@ def test_the_document_promises_only_what_an_action_can_answer() -> None:
         if method != "get"
     }
     assert successes.pop("cancelInvocation") == ["200", "202"]
-    assert successes.pop("restartAsNewInvocation") == ["202"]
+    assert successes.pop("restartInvocationAsNew") == ["202"]
     assert set(successes) == {
         f"{verb}Invocation" for verb in ("kill", "pause", "resume", "purge", "delete", "deletePurge")
     }

@@ -125,8 +125,16 @@ class Partition:
     """The invocation."""
 
     def __init__(
-        self, service: AnyService, handler: str, input: bytes | None = None, *, key: str | None = None, **fields: Any
+        self,
+        service: AnyService,
+        handler: str,
+        input: bytes | None = None,
+        *,
+        id: str = ID,
+        key: str | None = None,
+        **fields: Any,
     ) -> None:
+        self.id = id
         self.service = service
         self.now = 1_000 * SECOND
         self.journal: list[Entry] = []
@@ -138,15 +146,19 @@ class Partition:
         self.ending: Report | None = None
         """What the newest attempt came to."""
         self._fields = {"handler": handler, "input": input, "key": key, "retry": 0, **fields}
-        self._attempt = 0
+        self.attempt = 0
 
     def run(self) -> Running:
         """Deliver the next attempt, and run it as far as it goes."""
-        self._attempt += 1
+        return Running(self, self.start())
+
+    def start(self) -> Start:
+        """The next attempt."""
+        self.attempt += 1
         self.ending = self.suspended = None
-        start = Start(
-            id=ID,
-            attempt=self._attempt,
+        return Start(
+            id=self.id,
+            attempt=self.attempt,
             service=self.service.name,
             type=int(self.service.type),
             shared=self.service.handlers[self._fields["handler"]].shared,
@@ -155,11 +167,10 @@ class Partition:
             values=dict(self.values),
             **self._fields,
         )
-        return Running(self, start)
 
     def apply(self, report: Report) -> None:
         """As the real one does, for a single invocation whose reports all come in order."""
-        assert (report.id, report.attempt) == (ID, self._attempt)
+        assert (report.id, report.attempt) == (self.id, self.attempt)
         assert self.ending is None, "it had let go"
         if isinstance(report, Steps):
             assert report.first <= len(self.journal), "a gap"
@@ -206,7 +217,7 @@ class Partition:
         call = step.call
         if call is not None:
             entry.name = target_name(call.service, call.key, call.handler)
-            entry.child = ids.derived_id(ID, number, call.key)
+            entry.child = ids.derived_id(self.id, number, call.key)
             entry.done = step.kind != StepKind.CALL
         elif step.kind == StepKind.SLEEP:
             entry.due_at = self.now + step.duration

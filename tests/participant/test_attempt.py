@@ -412,14 +412,6 @@ def test_a_dropped_attempt_says_nothing_more() -> None:
     assert running.reports == []
 
 
-def test_a_released_attempt_is_given_back_as_it_is() -> None:
-    partition = of(call_and_tell)
-    running = partition.run()
-    running.attempt.release()
-    running.advance()
-    assert [type(report).__name__ for report in running.reports] == ["Started", "Steps", "Released"]
-
-
 def test_a_report_that_is_refused_for_good_pauses_the_invocation() -> None:
     partition = of(call_and_tell, retry=1)
     running = partition.run()

@@ -47,6 +47,7 @@ class Program:
         self.model = MemoryStore()
         self.open()
         self.next_seq = self.next_ordinal = 1
+        self.lanes: frozenset[str] | None = None
 
     @property
     def path(self) -> Path:
@@ -318,13 +319,13 @@ class Program:
         self.both("held_before", n(10), n(1, 9))
 
     def ready(self) -> None:
-        """Ordinals come nearly in order, each once."""
-        self.next_ordinal += 5
-        ordinal = self.pick(self.next_ordinal, self.next_ordinal, self.next_ordinal - 12)
-        self.both("ready_push", self.pick(*KEYS), ordinal, self.next_ordinal)
-        lanes = self.pick(None, KEYS, frozenset(self.random.sample(KEYS, 2)), ("other", self.pick(*KEYS)))
-        for _ in range(self.pick(0, 0, 1, 4)):
-            self.both("ready_pop", lanes)
+        if self.random.random() < 0.2:
+            self.lanes = self.pick(None, frozenset(self.random.sample(KEYS, 2)), frozenset(("other", KEYS[0])))
+        for _ in range(self.pick(1, 1, 3)):
+            self.next_ordinal += self.pick(1, 2)
+            self.both("ready_push", self.pick(*KEYS), self.next_ordinal, self.next_ordinal + 5)
+        for _ in range(self.pick(0, 0, 1, 5)):
+            self.both("ready_pop", self.lanes)
 
     def timers(self) -> None:
         n = self.random.randrange
