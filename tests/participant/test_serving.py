@@ -338,8 +338,8 @@ async def test_a_server_that_is_not_ready_is_waited_for() -> None:
     async with asyncio.TaskGroup() as group:  # nobody listens there any more
         task = group.create_task(serve(service, url=server.url))
         with structlog.testing.capture_logs() as logs:
-            while not logs:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 - a log line is no event
+            while not logs:  # noqa: ASYNC110 - a log line is no event
+                await asyncio.sleep(0.01)
         assert "start one with `coordinator serve`" in logs[0]["error"]
         task.cancel()
 
