@@ -39,6 +39,12 @@ _SHOWN_AS: Final = {
     "FilterBody": "Filter",
     "GuardBody": "Guard",
     "RateBody": "BatchChange",
+    "DeploymentBody": "DeploymentRequest",
+    "DeploymentView": "Deployment",
+    "ServiceBody": "Service",
+    "HandlerBody": "Handler",
+    "SessionBody": "SessionRequest",
+    "SessionView": "Session",
 }
 """Names of our types → what a client generated from the document calls them."""
 _TAGS: Final = {
@@ -46,6 +52,8 @@ _TAGS: Final = {
     "/services": "invocations",
     "/import": "invocations",
     "/batches": "batches",
+    "/deployments": "participants",
+    "/sessions": "participants",
 }
 
 

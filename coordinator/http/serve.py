@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,14 +52,24 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
             lifespan="off",
             timeout_graceful_shutdown=_SHUTDOWN_S,
         )
-        await _Server(config).serve(sockets)
+        await _Server(config, gateway.end_waiting).serve(sockets)
 
 
 class _Server(uvicorn.Server):
     """Ends at a signal and leaves it at that.
 
-    uvicorn raises the signal again once it has shut down, which ends the process before the system is closed.
+    uvicorn raises the signal again once it has shut down, which ends the process before the system is closed. And it
+    waits for requests that are under way, so those that may last are ended first.
     """
+
+    def __init__(self, config: uvicorn.Config, end_waiting: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_waiting = end_waiting
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests, and end those that are under way."""
+        self._end_waiting()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -132,10 +132,10 @@ class Dispatch:
         """The session of that id, while it is not over."""
         return self._sessions.get(id)
 
-    def has(self, session: Session, id: str, number: int) -> bool:
-        """Whether this attempt went out to the session and is not over."""
+    def has(self, session: Session, id: str, number: int) -> Attempt | None:
+        """The attempt, if it went out to the session and is not over."""
         attempt = session.attempts.get(id)
-        return attempt is not None and attempt.number == number and attempt.sent
+        return attempt if attempt is not None and attempt.number == number and attempt.sent else None
 
     # -- deliveries ------------------------------------------------------------------------------------------
 
