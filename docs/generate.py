@@ -143,7 +143,7 @@ LIMITS: Final = {
     "The log": {
         "PARTITIONS_MAX": Bound("partitions of one log", "refused at start"),
         "RECORD_BYTES_MAX": Bound("a record", "refused by the API (413); on the log a dead letter"),
-        "REQUEST_BYTES_MAX": Bound("the body of `POST /batches`", "refused (413)"),
+        "REQUEST_BYTES_MAX": Bound("the body of `POST /batches` or `POST /deployments`", "refused (413)"),
         "REQUEST_RECORD_BYTES_MAX": Bound("a record on `requests`: such a body and what is added to it", "dead letter"),
         "LOG_VALUE_BYTES_MAX": Bound("what a log takes at all", "the append fails, nothing of it is on the log"),
         "SCHEMA_LEVEL": Bound(
@@ -190,6 +190,18 @@ LIMITS: Final = {
         "KEY_CHARS_MAX": Bound("a key or an idempotency key", "refused (400)"),
         "FAILURE_CHARS_MAX": Bound("the text of a failure", "cut off"),
     },
+    "Participants": {
+        "DEPLOYMENTS_MAX": Bound("deployments that are registered", "refused (429); on the log a dead letter"),
+        "SERVICES_MAX": Bound("services of one deployment", "refused (400)"),
+        "HANDLERS_MAX": Bound("handlers of one service", "refused (400)"),
+        "RETENTION_MAX_US": Bound("a retention", "refused (400)"),
+        "SESSIONS_MAX": Bound("participants that are connected", "refused (429)"),
+        "SESSION_CAPACITY_MAX": Bound("attempts that one of them takes at once", "refused (400)"),
+        "LEASE_US": Bound("silence after which one has vanished", "what it had is delivered to others"),
+        "KEEP_ALIVE_US": Bound("pause in a stream of deliveries", "an empty frame is sent"),
+        "REPORTS_MAX": Bound("reports in one request", "refused (400)"),
+        "REPORTS_BYTES_MAX": Bound("bytes of them", "refused (413)"),
+    },
     "The runtime": {
         "RUN_RECORDS_MAX": Bound("records applied in one transaction", "the next run"),
         "RUN_BYTES_MAX": Bound("bytes of such a run", "the next run"),
@@ -199,6 +211,7 @@ LIMITS: Final = {
     },
     "The HTTP surface": {
         "LIST_PAGE_MAX": Bound("invocations of one page", "refused (400); without a limit the list is streamed"),
+        "OUTPUT_WAIT_MAX_US": Bound("how long one request waits for an output", "refused (400)"),
         "COUNT_MAX": Bound("a number in a body", "refused (400)"),
     },
 }
