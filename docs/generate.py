@@ -143,7 +143,7 @@ LIMITS: Final = {
     "The log": {
         "PARTITIONS_MAX": Bound("partitions of one log", "refused at start"),
         "RECORD_BYTES_MAX": Bound("a record", "refused by the API (413); on the log a dead letter"),
-        "REQUEST_BYTES_MAX": Bound("the body of `POST /batches`", "refused (413)"),
+        "REQUEST_BYTES_MAX": Bound("the body of `POST /batches` or `POST /deployments`", "refused (413)"),
         "REQUEST_RECORD_BYTES_MAX": Bound("a record on `requests`: such a body and what is added to it", "dead letter"),
         "LOG_VALUE_BYTES_MAX": Bound("what a log takes at all", "the append fails, nothing of it is on the log"),
         "SCHEMA_LEVEL": Bound(
@@ -189,25 +189,6 @@ LIMITS: Final = {
         "NAME_CHARS_MAX": Bound("a service, handler, deployment or request id", "refused (400)"),
         "KEY_CHARS_MAX": Bound("a key or an idempotency key", "refused (400)"),
         "FAILURE_CHARS_MAX": Bound("the text of a failure", "cut off"),
-    },
-    "The runtime": {
-        "RUN_RECORDS_MAX": Bound("records applied in one transaction", "the next run"),
-        "RUN_BYTES_MAX": Bound("bytes of such a run", "the next run"),
-        "OUTBOX_UNPUBLISHED_MAX": Bound("outbox entries that the log has not acknowledged", "the partition waits"),
-        "TICKS_OUTSTANDING_MAX": Bound("ticks appended and not applied, under lag; otherwise one", "the next waits"),
-        "CLOCK_SKEW_US": Bound("how far an owner's clock may be behind its log's", "it appends no ticks and says so"),
-    },
-    "Participants": {
-        "DEPLOYMENTS_MAX": Bound("deployments that are registered", "refused"),
-        "SERVICES_MAX": Bound("services of one deployment", "refused (400)"),
-        "HANDLERS_MAX": Bound("handlers of one service", "refused (400)"),
-        "RETENTION_MAX_US": Bound("a retention that a service may ask for", "refused (400)"),
-        "SESSIONS_MAX": Bound("participants that are connected at once", "refused"),
-        "SESSION_CAPACITY_MAX": Bound("attempts that one participant takes at once", "refused (400)"),
-        "LEASE_US": Bound("silence after which a participant has vanished", "its attempts are given back"),
-        "KEEP_ALIVE_US": Bound("pause between two signs of life on a stream of deliveries", "–"),
-        "REPORTS_MAX": Bound("reports in one request", "refused (413)"),
-        "REPORTS_BYTES_MAX": Bound("bytes of such a request", "refused (413)"),
     },
     "The HTTP surface": {
         "OUTPUT_WAIT_MAX_US": Bound("how long one request may wait for an output", "refused (400)"),

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from coordinator.requests.lifecycle import State
+from coordinator.runtime.dispatch.dispatcher import DispatchView
 from coordinator.runtime.views import PartitionView
 
 MEDIA: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,6 +45,9 @@ METRICS: Final = (
         "coordinator_partition_longest_step_seconds", "gauge", _PARTITION, "Longest run of records of the present owner"
     ),
     Described("coordinator_requests", "gauge", ("state",), "Batches that are remembered, by their state"),
+    Described("coordinator_sessions", "gauge", (), "Participants that are connected"),
+    Described("coordinator_sessions_held", "gauge", (), "Attempts that participants have"),
+    Described("coordinator_sessions_waiting", "gauge", (), "Attempts delivered for which no participant has room"),
     Described("coordinator_http_requests_total", "counter", ("route", "method", "code"), "Requests answered"),
     Described(
         "coordinator_http_request_seconds",
@@ -82,18 +86,21 @@ class HttpMetrics:
         found[0].inc()
         found[1].observe(seconds)
 
-    def exposition(self, partitions: Sequence[PartitionView], states: Iterable[str]) -> bytes:
+    def exposition(
+        self, partitions: Sequence[PartitionView], states: Iterable[str], participants: DispatchView
+    ) -> bytes:
         """Everything in Prometheus' text format. `states` has one entry for each batch."""
         system = CollectorRegistry()
-        system.register(_System(partitions, states))
+        system.register(_System(partitions, states, participants))
         return generate_latest(system) + generate_latest(self._registry)
 
 
 class _System(Collector):
-    """The partitions and batches at one moment."""
+    """The partitions, batches and participants at one moment."""
 
-    def __init__(self, partitions: Sequence[PartitionView], states: Iterable[str]) -> None:
+    def __init__(self, partitions: Sequence[PartitionView], states: Iterable[str], participants: DispatchView) -> None:
         self._partitions = partitions
+        self._participants = participants
         self._states = Tally(states)
 
     def collect(self) -> Iterator[Metric]:
@@ -112,6 +119,10 @@ class _System(Collector):
         for state in State:
             by_state.add_metric((state.value,), self._states[state.value])
         yield by_state
+        sessions, held, waiting = self._participants
+        for name, value in (("", sessions), ("_held", held), ("_waiting", waiting)):
+            metric = _BY_NAME[f"coordinator_sessions{name}"]
+            yield GaugeMetricFamily(metric.name, metric.help, value=value)
 
 
 def _values(view: PartitionView) -> dict[str, float]:

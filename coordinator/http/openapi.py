@@ -40,6 +40,12 @@ _SHOWN_AS: Final = {
     "FilterBody": "Filter",
     "GuardBody": "Guard",
     "RateBody": "BatchChange",
+    "DeploymentBody": "DeploymentRequest",
+    "DeploymentView": "Deployment",
+    "ServiceBody": "Service",
+    "HandlerBody": "Handler",
+    "SessionBody": "SessionRequest",
+    "SessionView": "Session",
 }
 """Names of our types → what a client generated from the document calls them."""
 _TAGS: Final = {
@@ -47,6 +53,8 @@ _TAGS: Final = {
     "/services": "invocations",
     "/import": "invocations",
     "/batches": "batches",
+    "/deployments": "participants",
+    "/sessions": "participants",
 }
 
 

@@ -27,6 +27,15 @@ class UnsupportedEncodingError(CallerError):
     """The body is encoded in a way that is not understood here."""
 
 
+class EndedOtherwiseError(CallerError):
+    """The invocation whose output is asked for has not succeeded."""
+
+    def __init__(self, id: str, outcome: str, failure: str | None) -> None:
+        super().__init__(f"{id} has ended with {outcome}" + (f": {failure}" if failure else ""))
+        self.outcome = outcome
+        self.failure = failure
+
+
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What went wrong."""
 
@@ -37,6 +46,10 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     detail: str
     field: str | None = None
     """The offending field, as `filter.status`."""
+    outcome: str | None = None
+    """Of an invocation that has not succeeded: `failure`, `cancelled` or `killed`."""
+    failure: str | None = None
+    """What its last failed attempt said."""
 
 
 KINDS: Final = {
@@ -47,6 +60,7 @@ KINDS: Final = {
     409: ("conflict", "The request contradicts what is there"),
     413: ("too-large", "The body exceeds its limit"),
     415: ("unsupported-encoding", "The body's encoding is not understood"),
+    424: ("ended-otherwise", "The invocation has not succeeded"),
     429: ("busy", "Too much is under way"),
     500: ("internal", "The server failed"),
     503: ("unavailable", "A part of the system is away"),
@@ -56,6 +70,7 @@ KINDS: Final = {
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (TooLargeError, 413),
     (UnsupportedEncodingError, 415),
+    (EndedOtherwiseError, 424),
     (NotFoundError, 404),
     (ConflictError, 409),
     (BusyError, 429),
@@ -85,8 +100,10 @@ def answer_exception(request: Request[Any, Any, Any], error: Exception) -> Reply
         path = request.scope["path"]
         structlog.get_logger().error("request failed", method=request.method, path=path, exc_info=error)
         return problem_reply(problem(500, "the server failed at this request; its log says why"))
-    field = error.field if isinstance(error, CallerError) else None
-    return problem_reply(problem(status, str(error), field=field), _retry_after(error))
+    shown = problem(status, str(error), field=error.field if isinstance(error, CallerError) else None)
+    if isinstance(error, EndedOtherwiseError):
+        shown.outcome, shown.failure = error.outcome, error.failure
+    return problem_reply(shown, _retry_after(error))
 
 
 def _of_routing(request: Request[Any, Any, Any], error: HTTPException) -> Reply:

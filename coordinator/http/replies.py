@@ -3,7 +3,7 @@
 Litestar sends what is one already without looking at it, which is the shortest way through it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -53,11 +53,17 @@ class StreamReply(Reply):
     When a chunk cannot be had the connection is cut, so that half an answer never passes for a whole one.
     """
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_chunks", "_stream")
 
     def __init__(self, chunks: AsyncIterator[bytes], *, media: str, headers: Mapping[str, str] | None = None) -> None:
+        self._chunks = chunks
         self._stream = ASGIStreamingResponse(iterator=chunks, media_type=media, headers=dict(headers or {}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it chunk by chunk."""
-        await self._stream(scope, receive, send)
+        try:
+            await self._stream(scope, receive, send)
+        finally:
+            # When the client goes while a chunk is being sent, nobody has told its source.
+            if isinstance(self._chunks, AsyncGenerator):
+                await self._chunks.aclose()

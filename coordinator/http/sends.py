@@ -47,7 +47,7 @@ def _operation(id: str, path: str, summary: str) -> Operation:
             202: Success("Accepted: it is created, and later reads see it", Acted),
             200: Success("It was there already, by its idempotency key or as its workflow's run", Acted),
         },
-        problems=(400, 413, 503),
+        problems=(400, 404, 413, 503),
     )
 
 

@@ -62,7 +62,8 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
 class _Server(uvicorn.Server):
     """Listens once there is something to answer with; ends at a signal and leaves it at that.
 
-    uvicorn raises the signal again once it has shut down, which ends the process before the system is closed.
+    uvicorn raises the signal again once it has shut down, which ends the process before the system is closed. And it
+    waits for requests that are under way, so those that may last are ended first.
     """
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
@@ -80,6 +81,11 @@ class _Server(uvicorn.Server):
                 return
             await asyncio.sleep(_LOOK_S)
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests, and end those that are under way."""
+        self._gateway.end_waiting()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -86,8 +86,11 @@ async def show_metrics(request: AnyRequest) -> Reply:
     gateway = gateway_of(request)
     counted: HttpMetrics = request.app.state[METRICS]
 
+    participants = gateway.dispatcher.view()
+
     def exposition() -> bytes:
-        return counted.exposition(gateway.partition_views(), (batch.state for batch in gateway.batches()))
+        states = (batch.state for batch in gateway.batches())
+        return counted.exposition(gateway.partition_views(), states, participants)
 
     return Reply(200, await asyncio.to_thread(exposition), media=metrics.MEDIA)
 

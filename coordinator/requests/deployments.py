@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from coordinator.model import limits
-from coordinator.model.errors import CallerError
+from coordinator.model.errors import CallerError, NotFoundError
 from coordinator.model.invocation import ServiceType
 from coordinator.model.messages import Register, ServiceSpec
 
@@ -75,6 +75,24 @@ class Registry:
             )
         new = Deployment(len(self.deployments) + 1, event.deployment, event.services, at_us)
         return Registry((*self.deployments, new))
+
+    def check_target(self, service: str, handler: str, key: str | None) -> None:
+        """Raise unless the target can be meant, as far as its service is known.
+
+        NotFoundError when the service has no such handler, CallerError when it is addressed wrongly.
+        """
+        located = self.latest.get(service)
+        if located is None:
+            return
+        spec = located.service
+        handlers = [known.name for known in spec.handlers]
+        if handler not in handlers:
+            raise NotFoundError(f"{service} has no handler {handler!r}; it has {', '.join(handlers)}")
+        if spec.type == ServiceType.SERVICE and key is not None:
+            raise CallerError(f"{service} is a service without keys; send to /services/{service}/{handler}/send")
+        if spec.type != ServiceType.SERVICE and key is None:
+            kind = "workflow" if spec.type == ServiceType.WORKFLOW else "virtual object"
+            raise CallerError(f"{service} is a {kind}; send to /services/{service}/{{key}}/{handler}/send")
 
     def terms(self, service: str, handler: str, key: str | None, idempotency_key: str | None) -> Terms:
         """What an invocation of this target has from its service, or has where nobody knows its service.

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from coordinator.logs.port import Entry, Log, LogError, Stream
+from coordinator.logs.embedded import EmbeddedLog
+from coordinator.logs.port import Entry, LogError, Stream
 from coordinator.model import ids, limits, messages
 from coordinator.model.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from coordinator.model.filters import Filter
@@ -20,15 +21,18 @@ from coordinator.model.invocation import ServiceType
 from coordinator.model.statuses import Action
 from coordinator.partition.outputs import Answer
 from coordinator.requests import lifecycle, submission
+from coordinator.requests.deployments import Deployment, check
 from coordinator.requests.state import Request
 from coordinator.requests.view import BatchView, view
 from coordinator.runtime.answers import Answers
 from coordinator.runtime.channel import Applied, Told
 from coordinator.runtime.clock import wall_clock_us
+from coordinator.runtime.dispatch.dispatcher import Dispatcher
+from coordinator.runtime.endings import Endings
 from coordinator.runtime.errors import BusyError, UnavailableError
 from coordinator.runtime.imports import ImportReport, import_rows
 from coordinator.runtime.layout import DataDirectory
-from coordinator.runtime.queries import PartitionQueries, listing
+from coordinator.runtime.queries import Ending, PartitionQueries, listing
 from coordinator.runtime.requests import RequestsRole
 from coordinator.runtime.views import Cursor, InvocationDetails, InvocationView, PartitionView
 from coordinator.runtime.workers import WorkerPool
@@ -43,13 +47,16 @@ _SETTLE_GRACE_S: Final = 1.0
 class Gateway:
     """The running system as one process sees it."""
 
-    def __init__(self, data: DataDirectory, log: Log, requests: RequestsRole) -> None:
+    def __init__(self, data: DataDirectory, log: EmbeddedLog, requests: RequestsRole) -> None:
         self.partitions: Final = log.partitions(Stream.COMMANDS)
         self._log = log
         self._requests = requests
         self._pool: WorkerPool | None = None
         self._answers = [Answers() for _ in range(self.partitions)]
         self._queries = [PartitionQueries(data.store(number)) for number in range(self.partitions)]
+        self._endings = Endings(self._queries)
+        self.dispatcher: Final = Dispatcher(log, requests, self.apply)
+        """Participants' sessions."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: dict[str, set[asyncio.Event]] = {}
         self._resuming: asyncio.Task[None] | None = None
@@ -62,6 +69,7 @@ class Gateway:
         self._pool = pool
         self._requests.subscribe(self._request_changed)
         pool.start()
+        self.dispatcher.start()
         self._resuming = asyncio.create_task(self._end_broken_imports())
 
     async def _end_broken_imports(self) -> None:
@@ -76,10 +84,16 @@ class Gateway:
             with contextlib.suppress(LogError):  # then the server is ending
                 self._log.submit([Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd()))])
 
+    def end_waiting(self) -> None:
+        """The server is ending: let go of those who wait for what may be long in coming."""
+        self.dispatcher.end_streams()
+        self._endings.close()
+
     def close(self) -> None:
-        """Close the queries' connections."""
+        """Stop to carry deliveries, and close the queries' connections."""
         if self._resuming is not None:
             self._resuming.cancel()
+        self.dispatcher.close()
         for queries in self._queries:
             queries.close()
 
@@ -93,6 +107,7 @@ class Gateway:
     def _on_told(self, told: Told) -> None:
         if isinstance(told, Applied):
             self._answers[told.partition].told(told.position, told.answers)
+            self._endings.applied(told.partition)
         elif told.failure is not None:
             self._answers[told.partition].fail(UnavailableError(_stands_still(told.partition, told.failure)))
 
@@ -111,9 +126,14 @@ class Gateway:
 
         Raises UnavailableError when a partition has no owner; what was appended will still be applied.
         """
-        for partition in {partition for partition, _ in commands}:
+        return await self.apply(
+            [Entry(Stream.COMMANDS, partition, messages.encode(command)) for partition, command in commands]
+        )
+
+    async def apply(self, entries: Sequence[Entry]) -> list[Answer]:
+        """`send_all`, of commands that are encoded already."""
+        for partition in {entry.partition for entry in entries}:
             self._check_owned(partition)
-        entries = [Entry(Stream.COMMANDS, partition, messages.encode(command)) for partition, command in commands]
         for entry in entries:
             if len(entry.value) > limits.RECORD_BYTES_MAX:
                 raise CallerError(f"a record may have {limits.RECORD_BYTES_MAX} bytes; this one has {len(entry.value)}")
@@ -122,8 +142,8 @@ class Gateway:
         except LogError as error:
             raise UnavailableError(f"the log takes no appends now: {error}") from error
         by_partition: dict[int, list[int]] = {}
-        for (partition, _), position in zip(commands, positions, strict=True):
-            by_partition.setdefault(partition, []).append(position)
+        for entry, position in zip(entries, positions, strict=True):
+            by_partition.setdefault(entry.partition, []).append(position)
         found: dict[tuple[int, int], Answer] = {}
         for partition, there in by_partition.items():
             try:
@@ -131,7 +151,7 @@ class Gateway:
                     found[partition, answer.position] = answer
             except TimeoutError:
                 raise UnavailableError(f"partition {partition} did not answer in {ANSWER_TIMEOUT_S:.0f} s") from None
-        return [found[partition, position] for (partition, _), position in zip(commands, positions, strict=True)]
+        return [found[entry.partition, position] for entry, position in zip(entries, positions, strict=True)]
 
     async def send(self, partition: int, command: messages.Command) -> Answer:
         """Append one command and wait for its answer."""
@@ -161,8 +181,15 @@ class Gateway:
         delay_us: int = 0,
         idempotency_key: str | None = None,
     ) -> Answer:
-        """Create an invocation, at once or after a delay; a repeated idempotency key answers with the first."""
-        type = ServiceType.SERVICE if key is None else await self._type_of(service)
+        """Create an invocation, at once or after a delay; a repeated idempotency key answers with the first.
+
+        Raises NotFoundError when its service is registered and has no such handler, CallerError when it cannot be
+        addressed so.
+        """
+        registry = self._requests.deployments()
+        registry.check_target(service, handler, key)
+        terms = registry.terms(service, handler, key, idempotency_key)
+        type = terms.type if service in registry.latest or key is None else await self._type_of(service)
         if key is not None:
             partition_key = ids.key_partition_key(key)
         elif idempotency_key is not None:
@@ -176,10 +203,12 @@ class Gateway:
             handler=handler,
             key=key,
             type=int(type),
+            shared=terms.shared,
             input=input,
             headers=headers or {},
             due_at=wall_clock_us() + delay_us if delay_us > 0 else None,
             idempotency_key=idempotency_key,
+            retention=terms.retention,
         )
         answer = await self.send(ids.partition_of(id, self.partitions), invoke)
         if answer.code == 400:
@@ -187,7 +216,7 @@ class Gateway:
         return answer._replace(code=202) if answer.id == id else answer
 
     async def _type_of(self, service: str) -> ServiceType:
-        """A keyed service is a virtual object unless its invocations so far were of a workflow."""
+        """One that nobody has registered is a virtual object unless its invocations so far were of a workflow."""
         known = self._types.get(service)
         if known is None:
             known = await asyncio.to_thread(self._stored_type, service)
@@ -217,6 +246,13 @@ class Gateway:
         queries = self._queries[ids.partition_of(id, self.partitions)]
         with _damage_said():
             return await asyncio.to_thread(queries.invocation, id)
+
+    async def ending(self, id: str, timeout_s: float) -> Ending:
+        """How an invocation has ended, or how it stands when the time is up.
+
+        Raises NotFoundError when there is none of that id, or no longer.
+        """
+        return await self._endings.of(id, ids.partition_of(id, self.partitions), timeout_s)
 
     async def invocations(
         self, filter: Filter, *, limit: int | None, after: str | None
@@ -291,7 +327,36 @@ class Gateway:
                 reasons.append(_stands_still(number, standing.failure))
         if self._requests.failure is not None:
             reasons.append(f"the coordinator stands still: {self._requests.failure}")
+        if self.dispatcher.failure is not None:
+            reasons.append(self.dispatcher.failure)
         return reasons
+
+    # -- deployments -----------------------------------------------------------------------------------------
+
+    async def register(self, register: messages.Register) -> tuple[Deployment, bool]:
+        """Make a deployment known; as it is registered, and whether it is new.
+
+        Raises CallerError when it cannot be meant so, ConflictError when its id has other services, BusyError when
+        no more go.
+        """
+        check(register)
+        known = self._requests.deployments().get(register.deployment)
+        new = known is None
+        if known is None:
+            await self._append_to_requests(register)
+            known = self._requests.deployments().get(register.deployment)
+        if known is None:
+            raise BusyError(f"{limits.DEPLOYMENTS_MAX} deployments are registered and no more go")
+        if known.services != register.services:
+            raise ConflictError(
+                f"deployment {register.deployment} was registered with other services; give another version of the "
+                "code another id"
+            )
+        return known, new
+
+    def deployments(self) -> list[Deployment]:
+        """All deployments, the latest first."""
+        return list(reversed(self._requests.deployments().deployments))
 
     # -- requests --------------------------------------------------------------------------------------------
 
@@ -360,6 +425,13 @@ class Gateway:
         raise UnavailableError(f"not every partition has acknowledged the abort of {request}; watch it to its end")
 
     async def _append_request(self, request: str, message: messages.Message) -> Request:
+        await self._append_to_requests(message)
+        state = self._requests.get(request)
+        assert state is not None
+        return state
+
+    async def _append_to_requests(self, message: messages.Message) -> None:
+        """Append to `requests`, and wait until the coordinator has read it."""
         entry = Entry(Stream.REQUESTS, 0, messages.encode(message))
         try:
             [position] = await asyncio.wrap_future(self._log.submit([entry]))
@@ -367,9 +439,6 @@ class Gateway:
             raise UnavailableError(f"the log takes no appends now: {error}") from error
         if not await asyncio.to_thread(self._requests.wait_applied, position, ANSWER_TIMEOUT_S):
             raise UnavailableError("the coordinator did not take the request in time; ask for it again")
-        state = self._requests.get(request)
-        assert state is not None
-        return state
 
     def batch(self, request: str) -> BatchView | None:
         """One batch, None when there is none of that id."""

@@ -5,7 +5,7 @@ read, so a query never shows an invocation as alive that a batch in force has en
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,6 +36,14 @@ class Batches(NamedTuple):
     pending: list[Pending]
     names: dict[int, str]
     """By the positions at which they took effect."""
+
+
+class Ending(NamedTuple):
+    """An invocation, and what it has come to if it has ended."""
+
+    invocation: InvocationView
+    output: bytes | None
+    """What its handler has returned."""
 
 
 class PartitionQueries:
@@ -91,6 +99,15 @@ class PartitionQueries:
             if seen is None:
                 return None
             return invocation_details(seen, _name(seen, batches), self._reader.payload(row.seq))
+
+    def endings(self, ids: Sequence[str]) -> dict[str, Ending]:
+        """These invocations; without those that are not there or that a batch in force has purged."""
+        found: dict[str, Ending] = {}
+        with self._reader.snapshot():
+            for row, batch in list(self.rows(Filter(ids=tuple(ids)), None, None)):
+                output = self._reader.payload(row.seq).output if row.outcome is not None else None
+                found[row.id] = Ending(invocation_view(row, batch), output)
+        return found
 
     def service_type(self, service: str) -> ServiceType | None:
         """What kind of service its invocations show, None when there are none."""

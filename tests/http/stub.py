@@ -13,14 +13,17 @@ import msgspec
 from coordinator.model import ids
 from coordinator.model.errors import CallerError, ConflictError, NotFoundError
 from coordinator.model.filters import Filter
-from coordinator.model.messages import Submit
+from coordinator.model.messages import Register, Submit
 from coordinator.model.restate_rows import parse_row
 from coordinator.model.statuses import Action
 from coordinator.partition.outputs import Answer
+from coordinator.requests.deployments import Deployment, Registry
 from coordinator.requests.lifecycle import TERMINAL
 from coordinator.requests.submission import repeats
 from coordinator.requests.view import BatchView
+from coordinator.runtime.dispatch.dispatcher import DispatchView, Reported
 from coordinator.runtime.imports import ImportReport
+from coordinator.runtime.queries import Ending
 from coordinator.runtime.views import InvocationDetails, InvocationView, PartitionView, PendingBatchView
 
 NOW = "2026-11-21T09:30:00.000000Z"
@@ -82,6 +85,45 @@ def a_batch(submit: Submit, **changed: Any) -> BatchView:
     return msgspec.structs.replace(view, **changed)
 
 
+class StubDispatcher:
+    """Participants' sessions: one of each id that was opened, with a stream of what a test has put there."""
+
+    def __init__(self, gateway: "StubGateway") -> None:
+        self._gateway = gateway
+        self.chunks: list[bytes] = []
+        self.reported: list[Reported] = []
+        self._open: set[str] = set()
+
+    def open(self, deployment: str, capacity: int) -> str:
+        self._gateway._take("open", deployment, capacity)
+        self._open.add(f"session_{len(self._open) + 1}")
+        return f"session_{len(self._open)}"
+
+    def stream(self, id: str) -> AsyncIterator[bytes]:
+        self._check(id)
+        return self._stream()
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        for chunk in self.chunks:
+            yield chunk
+
+    async def report(self, id: str, body: bytes) -> list[Reported]:
+        self._check(id)
+        self._gateway._take("report", id, body)
+        return self.reported
+
+    def leave(self, id: str) -> None:
+        self._check(id)
+        self._open.discard(id)
+
+    def view(self) -> DispatchView:
+        return DispatchView(2, 7, 1)
+
+    def _check(self, id: str) -> None:
+        if id not in self._open:
+            raise NotFoundError(f"session {id} is over; open another")
+
+
 class StubGateway:
     partitions = 2
 
@@ -99,6 +141,9 @@ class StubGateway:
         self.chunks_given = 0
         self.breaks_after: int | None = None
         """Chunks of a listing after which it fails."""
+        self.endings: dict[str, Ending] = {}
+        self.registry = Registry()
+        self.dispatcher = StubDispatcher(self)
         self._submitted: dict[str, tuple[Submit, BatchView]] = {}
         self._by_idempotency_key: dict[str, str] = {}
 
@@ -133,6 +178,26 @@ class StubGateway:
             if first != id:
                 return Answer(1, 200, first, "running")
         return Answer(1, 202, id, "scheduled" if delay_us else "ready")
+
+    async def ending(self, id: str, timeout_s: float) -> Ending:
+        ids.partition_of(id, self.partitions)
+        self._take("ending", id, timeout_s)
+        if id not in self.endings:
+            raise NotFoundError(f"{id} is not there, or no longer")
+        return self.endings[id]
+
+    async def register(self, register: Register) -> tuple[Deployment, bool]:
+        self._take("register", register)
+        known = self.registry.get(register.deployment)
+        self.registry = self.registry.with_registered(register, 0)
+        found = self.registry.get(register.deployment)
+        assert found is not None
+        if found.services != register.services:
+            raise ConflictError(f"deployment {register.deployment} was registered with other services")
+        return found, known is None
+
+    def deployments(self) -> list[Deployment]:
+        return list(reversed(self.registry.deployments))
 
     async def import_rows(self, lines: AsyncIterator[bytes]) -> ImportReport:
         report = ImportReport()

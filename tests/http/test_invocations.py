@@ -275,7 +275,7 @@ def test_an_action_whose_partition_is_away_is_503(error: CoordinatorError) -> No
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PATCH", f"/invocations/{ID}/restart"), ("GET", f"/invocations/{ID}/output"), ("GET", "/")],
+    [("PATCH", f"/invocations/{ID}/restart"), ("GET", "/")],
 )
 def test_what_this_server_does_not_have_is_not_found_by_its_path(method: str, path: str) -> None:
     assert_problem(surface()(method, path), 404, says=path)

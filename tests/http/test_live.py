@@ -157,7 +157,9 @@ def test_the_system_shows_how_it_stands(at: Live) -> None:
     assert 'coordinator_partition_up{partition="1"} 1.0' in at("GET", "/metrics").text
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/batches"), ("PATCH", "/invocations/inv_1/kill")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/batches"), ("PATCH", "/invocations/inv_1/kill"), ("POST", "/deployments")]
+)
 def test_a_page_of_another_site_changes_nothing(at: Live, method: str, path: str) -> None:
     headers = {"sec-fetch-site": "cross-site"}
     response = at(method, path, headers=headers, json={"action": "kill", "filter": {"all": True}})

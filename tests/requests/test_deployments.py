@@ -3,7 +3,7 @@
 import pytest
 
 from coordinator.model import limits
-from coordinator.model.errors import CallerError
+from coordinator.model.errors import CallerError, NotFoundError
 from coordinator.model.invocation import ServiceType
 from coordinator.model.messages import Handler, Register, ServiceSpec
 from coordinator.requests.deployments import Registry, Terms, check
@@ -61,6 +61,18 @@ def test_an_invocation_has_its_terms_from_its_service(
 ) -> None:
     known = registry(Register(deployment="dp_1", services=(GREETER, CART, ORDER)))
     assert known.terms(*target, idempotency_key) == terms
+
+
+def test_a_target_is_held_against_its_service() -> None:
+    known = registry(Register(deployment="dp_1", services=(GREETER, CART)))
+    for target in (("Greeter", "greet", None), ("Cart", "look", "c1"), ("Nobody", "x", None), ("Nobody", "x", "k")):
+        known.check_target(*target)
+    with pytest.raises(NotFoundError, match="it has add, look"):
+        known.check_target("Cart", "remove", "c1")
+    with pytest.raises(CallerError, match=r"/services/Cart/\{key\}/add/send"):
+        known.check_target("Cart", "add", None)
+    with pytest.raises(CallerError, match="/services/Greeter/greet/send"):
+        known.check_target("Greeter", "greet", "k")
 
 
 @pytest.mark.parametrize(
