@@ -25,6 +25,9 @@ class Starting(StubGateway):
         self.looks -= 1
         return [0] if self.looks >= 0 else []
 
+    def end_waiting(self) -> None:
+        """Nobody waits."""
+
 
 @contextlib.contextmanager
 def starting(looks: int) -> Iterator[tuple[serve._Server, socket.socket]]:
