@@ -116,6 +116,30 @@ def test_a_lane_moves_to_a_newly_registered_deployment_once_that_has_a_session()
     assert taken(newer) == [start(1, 2)]
 
 
+def test_what_waits_moves_to_a_deployment_that_had_its_session_first() -> None:
+    registry = Registry().with_registered(Register(deployment="dp_1", services=GREETER), 0)
+    at = Scene("dp_1")
+    at.session(capacity=1)
+    newer = at.session("s2", "dp_2")
+    at.deliver(start(0), start(1), start(2))
+    at.core.registered(registry.with_registered(Register(deployment="dp_2", services=GREETER), 1))
+    assert taken(newer) == [start(1), start(2)]
+    assert at.core.waiting == 0
+    at.core.ended(IDS[0], 1)
+    assert at.core.held == 2
+
+
+def test_news_of_what_went_out_goes_out_alone() -> None:
+    at = Scene()
+    session = at.session()
+    at.deliver(start(0))
+    assert taken(session) == [start(0)]
+    signal = messages.Signal(id=IDS[0], attempt=1)
+    at.deliver(signal)
+    assert taken(session) == [signal]
+    assert not session.has_outgoing
+
+
 def test_sessions_take_turns_up_to_their_capacity() -> None:
     at = Scene()
     sessions = [at.session("s1", capacity=2), at.session("s2", capacity=5)]
