@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -14,7 +15,8 @@ from coordinator.model.effects import KILLED, REMOVED
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.model.filters import EMPTY
 from coordinator.model.invocation import Payload
-from coordinator.stores import checkpoints, lookups, rows, schema
+from coordinator.model.journal import Entry, StepKind
+from coordinator.stores import checkpoints, lookups, ready, rows, schema
 from coordinator.stores.lock import StoreInUseError
 from coordinator.stores.port import Candidates, Condition, Scan, Slice
 from coordinator.stores.reader import StoreReader
@@ -218,6 +220,73 @@ def test_rows_are_not_kept_in_memory_for_ever(store: SqliteStore) -> None:
         insert(store, first, 500)
         assert len(store._by_seq) <= rows.CACHED_ROWS_MAX
         assert len(store._by_id) == len(store._by_seq)
+
+
+@contextmanager
+def statements(store: SqliteStore) -> Iterator[list[str]]:
+    """What is executed inside the block."""
+    executed: list[str] = []
+    store._connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: executed.append(event["sql"]))
+    yield executed
+    store._connection.trace_v2(0)
+
+
+NOTHING = ["BEGIN IMMEDIATE", "COMMIT"]
+
+
+def test_what_begins_and_ends_within_a_run_is_not_written(store: SqliteStore) -> None:
+    for position in range(3):
+        with statements(store) as executed:
+            store.begin()
+            store.held_put(1, position)
+            store.held_remove(1)
+            store.ready_push("Greeter", position, 1)
+            assert store.ready_pop(None) == ("Greeter", 1)
+            store.commit()
+        assert executed == NOTHING
+        for change in (lambda: store.held_put(1, 7), lambda: store.held_remove(1)):
+            store.begin()
+            change()
+            store.commit()
+
+
+def test_what_is_held_is_written_once(store: SqliteStore) -> None:
+    store.begin()
+    store.held_put(1, 7)
+    store.ready_push("Greeter", 1, 2)
+    store.journal_put(1, Entry(step=0, kind=StepKind.RUN))
+    store.commit()
+    with statements(store) as executed:
+        store.begin()
+        store.commit()
+    assert executed == NOTHING
+
+
+def test_an_entry_that_is_replaced_within_a_run_is_written_once(store: SqliteStore) -> None:
+    with statements(store) as executed:
+        store.begin()
+        for done in (False, True):
+            store.journal_put(1, Entry(step=0, kind=StepKind.CALL, done=done))
+            assert store.journal_entry(1, 0) == Entry(step=0, kind=StepKind.CALL, done=done)
+        store.commit()
+    assert len(executed) == len(NOTHING) + 1
+
+
+def test_only_the_lanes_that_are_asked_for_are_read(path: Path) -> None:
+    store = SqliteStore(path)
+    store.begin()
+    for ordinal in range(5_000):
+        store.ready_push("served" if ordinal % 10 else "other", ordinal, ordinal)
+    store.commit()
+    store.close()
+    store = SqliteStore(path)
+    store.begin()
+    served = frozenset(("served", "another"))
+    with statements(store) as executed:
+        taken = [store.ready_pop(served) for _ in range(1_000)]
+    assert taken == [("served", ordinal) for ordinal in range(1_200) if ordinal % 10][:1_000]
+    assert sum(sql.startswith("SELECT") for sql in executed) == 1_000 // ready.AHEAD + 1
+    store.close()
 
 
 def test_entries_of_removed_rows_are_removed(store: SqliteStore, path: Path) -> None:
