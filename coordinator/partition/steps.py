@@ -58,6 +58,8 @@ def _check(row: Invocation | None, step: Step) -> None:
             raise CallerError("a step that calls or sends says whom, in its call")
         _check_call(step.call)
     elif step.kind in (StepKind.SET, StepKind.CLEAR):
+        if not step.name:  # state is told from a name on, and no name comes before all others
+            raise CallerError("a step that sets or clears an entry of the state names it")
         if row is not None and (row.type == ServiceType.SERVICE or row.shared):
             raise CallerError(f"{row.service}/{row.handler} may not change state: it is not a key's exclusive handler")
     elif step.kind == StepKind.CANCEL:

@@ -102,6 +102,7 @@ def test_a_handler_may_cancel_another_invocation() -> None:
         Step(kind=StepKind.RUN, value=bytes(limits.CALL_BYTES_MAX + 1)),
         Step(kind=StepKind.RUN, name="x" * (limits.KEY_CHARS_MAX + 1)),
         Step(kind=StepKind.SET, name="a"),
+        Step(kind=StepKind.SET),
         Step(kind=StepKind.CANCEL, name="nobody"),
     ],
     ids=[
@@ -110,6 +111,7 @@ def test_a_handler_may_cancel_another_invocation() -> None:
         "a large result",
         "a long name",
         "state of a service",
+        "state without a name",
         "an id",
     ],
 )
@@ -248,6 +250,7 @@ def test_the_state_of_a_key_goes_with_the_start_of_its_next_invocation() -> None
     reader = world.invoke("Cart", "get", key="a", shared=True)
     assert start_of(world.deliveries(), reader).values == {"eggs": b"12"}
     assert world.take(reader, setting("eggs", b"0")).code == 400
+    assert world.take(second, setting("", b"0")).code == 400
 
 
 def keyed_id(world: World) -> str:
