@@ -138,7 +138,7 @@ class _Rows:
         )  # fmt: skip
         self._execute(_INSERT, row)
         headers = msgspec.msgpack.encode(c.headers)
-        self._execute("INSERT INTO payload VALUES (?, ?, ?, ?)", (self._seq, c.input, headers, None))
+        self._execute("INSERT INTO payload VALUES (?, ?, ?, ?, NULL)", (self._seq, c.input, headers, None))
         self._execute("INSERT OR IGNORE INTO id_entry VALUES (?)", (first_entry(id_name(c.id)) | self._seq,))
         self._send(record)
 

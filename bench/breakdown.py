@@ -106,6 +106,7 @@ def _instrument(stopwatch: "Stopwatch", patches: ExitStack, loop: _Loop) -> None
             time_it("commit" if name in _TRANSACTION else "sql", loop.store, name)
     # What was held back is written at the commit, but is not what makes it durable.
     time_it("sql", loop.store, "finish_rows")
+    time_it("sql", loop.store, "write_journals")
     time_it("sql", loop.store, "write_tables")
     for name in dir(loop.store):
         if "outbox" in name and callable(getattr(loop.store, name)):
