@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from coordinator.model import ids, limits
 from coordinator.model.errors import CallerError
 from coordinator.model.invocation import ServiceType, target_name
-from coordinator.model.journal import Call, Step, StepKind
+from coordinator.model.journal import Step, StepKind
 from coordinator.participant.errors import TerminalError, said
 from coordinator.participant.futures import CallFuture, Future, SleepFuture
 from coordinator.participant.log import Log
@@ -71,8 +71,7 @@ class Context:
         entry = self._attempt.journal.recorded(StepKind.CALL, name)
         if entry is None:
             self._attempt.journal.take(Step(kind=StepKind.CALL, call=call))
-        future = CallFuture(self._attempt, step, self._id_of(step, call), name, raw=raw)
-        return self._attempt.called(future, entry)
+        return self._attempt.called(CallFuture(self._attempt, step, name, call.key, raw=raw), entry)
 
     def send(
         self,
@@ -95,7 +94,7 @@ class Context:
         name = target_name(call.service, call.key, call.handler)
         if self._attempt.journal.recorded(StepKind.SEND, name) is None:
             self._attempt.journal.take(Step(kind=StepKind.SEND, call=call))
-        return self._id_of(step, call)
+        return ids.derived_id(self.id, step, call.key)
 
     def cancel(self, id: str) -> None:
         """Ask another invocation to cancel. It may have ended by then, which is no error."""
@@ -106,9 +105,6 @@ class Context:
             raise TerminalError(str(error)) from None
         if self._attempt.journal.recorded(StepKind.CANCEL, id) is None:
             self._attempt.journal.take(Step(kind=StepKind.CANCEL, name=id))
-
-    def _id_of(self, step: int, call: Call) -> str:
-        return ids.derived_id(self.id, step, call.key)
 
     # -- time ------------------------------------------------------------------------------------------------
 

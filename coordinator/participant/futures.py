@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from coordinator.model import ids
 from coordinator.model.journal import Entry
 from coordinator.model.statuses import OUTCOME_NAMES, Outcome
 from coordinator.participant.errors import CallFailed
@@ -49,15 +50,19 @@ class Future(ABC):
 class CallFuture(Future):
     """A call of another invocation; awaiting it gives that one's output, or raises CallFailed."""
 
-    __slots__ = ("_entry", "_raw", "id", "target")
+    __slots__ = ("_entry", "_key", "_raw", "target")
 
-    def __init__(self, attempt: "Attempt", step: int, id: str, target: str, *, raw: bool) -> None:
+    def __init__(self, attempt: "Attempt", step: int, target: str, key: str | None, *, raw: bool) -> None:
         super().__init__(attempt, step)
-        self.id = id
-        """Id of the invocation that was called."""
         self.target = target
+        self._key = key
         self._raw = raw
         self._entry: Entry | None = None
+
+    @property
+    def id(self) -> str:
+        """Id of the invocation that was called."""
+        return ids.derived_id(self._attempt.start.id, self.step, self._key)  # few ask for it, and it takes its time
 
     def settle(self, entry: Entry) -> None:
         """The invocation has ended."""
