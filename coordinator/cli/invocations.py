@@ -8,7 +8,9 @@ from coordinator.cli import acting, output, selection, session
 from coordinator.cli.flags import BatchFlags, FilterFlags, grouped
 from coordinator.cli.output import Format, Output
 from coordinator.cli.settings import Url
+from coordinator.model import limits
 from coordinator.model.errors import CallerError
+from coordinator.model.times import parse_duration
 
 if TYPE_CHECKING:
     from coordinator.client import Client
@@ -71,6 +73,22 @@ def list_(
 def describe(id: Id, output_format: Output = None, url: Url = None) -> None:
     """Show one invocation."""
     output.show_one(session.run(url, lambda client: client.invocation(id)), output.chosen(output_format))
+
+
+@group.command("output")
+def output_(
+    id: Id,
+    timeout: Annotated[str | None, typer.Option(metavar="DURATION", help="Wait so long at most: 10s, 5m.")] = None,
+    url: Url = None,
+) -> None:
+    """Wait until one has ended, and print what it has returned."""
+    with session.failures():
+        timeout_s = None if timeout is None else parse_duration(timeout) / limits.SECOND_US
+    returned = session.run(url, lambda client: client.output(id, timeout_s=timeout_s))
+    if isinstance(returned, bytes):
+        output.say_bytes(returned)
+    elif returned is not None:
+        output.say(output.json_text(returned))
 
 
 @group.command("cancel")

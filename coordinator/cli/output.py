@@ -51,6 +51,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def say_bytes(data: bytes) -> None:
+    """Bytes on stdout, as they are."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
 def console() -> "Console":
     """A console on stdout."""
     from rich.console import Console

@@ -6,7 +6,14 @@ and nothing else of the project; may be imported from the command line and by us
 
 from coordinator.client.batch import Batch
 from coordinator.client.client import Client
-from coordinator.client.errors import RejectedError, ServerError, UnauthorizedError, UnreachableError
+from coordinator.client.errors import (
+    EndedError,
+    RejectedError,
+    ServerError,
+    UnauthorizedError,
+    UnfinishedError,
+    UnreachableError,
+)
 from coordinator.client.requests import BatchRequest, Filter, cancel, count, kill, pause, purge, restart_as_new, resume
 from coordinator.client.views import (
     Acted,
@@ -28,6 +35,7 @@ __all__ = [
     "Client",
     "ConflictError",
     "CoordinatorError",
+    "EndedError",
     "Filter",
     "ImportFault",
     "ImportReport",
@@ -41,6 +49,7 @@ __all__ = [
     "RejectedError",
     "ServerError",
     "UnauthorizedError",
+    "UnfinishedError",
     "UnreachableError",
     "cancel",
     "count",

@@ -1,6 +1,7 @@
 """The client of a server: one object, one connection pool."""
 
 import os
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from datetime import timedelta
 from types import TracebackType
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import httpx
 
 from coordinator.client.batch import Batch
+from coordinator.client.errors import UnfinishedError
 from coordinator.client.requests import BatchRequest, Filter, named
 from coordinator.client.transport import Transport, decoded
 from coordinator.client.views import Acted, ImportReport, Invocation, InvocationDetails, PartitionInfo, Progress
@@ -20,6 +22,8 @@ URL_DEFAULT: Final = "http://127.0.0.1:9070"
 PATIENCE_S: Final = 30.0
 PAGE: Final = 1_000
 """Invocations asked for at a time."""
+_WAIT_S: Final = 30.0
+"""How long one request waits for an output; shorter than a connection may be silent."""
 _ENDLESS: Final = httpx.Timeout(None, connect=5.0)
 
 
@@ -108,6 +112,27 @@ class Client:
     async def invocation(self, id: str) -> InvocationDetails:
         """One invocation, as it is now."""
         return decoded(await self._transport.call("GET", _path(id), repeatable=True), InvocationDetails)
+
+    async def output(self, id: str, *, timeout_s: float | None = None) -> Any:
+        """What an invocation has returned, once it has ended: what its JSON says, else its bytes; None for nothing.
+
+        Waits for the end, for `timeout_s` seconds at most if that is given. Raises EndedError when it has not
+        succeeded, UnfinishedError when the time is up, NotFoundError when it is not there.
+        """
+        ends = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = _WAIT_S if ends is None else min(_WAIT_S, max(0.0, ends - time.monotonic()))
+            params = [("timeout", f"{left_s * 1_000:.0f}ms")]
+            response = await self._transport.call("GET", f"{_path(id)}/output", params=params, repeatable=True)
+            if response.status_code != httpx.codes.ACCEPTED:
+                break
+            if ends is not None and time.monotonic() >= ends:
+                raise UnfinishedError(f"{id} has not ended in {timeout_s:g} s; ask again, or look at what it waits for")
+        if not response.content:
+            return None
+        if response.headers.get("content-type") == "application/json":
+            return decoded(response, Any)
+        return response.content
 
     async def invocations(self, filter: Filter | None = None, *, limit: int | None = None) -> AsyncIterator[Invocation]:
         """What matches, newest first, then by id; without a filter, all of them."""

@@ -23,12 +23,29 @@ class ServerError(CoordinatorError):
     """The server failed, or answered what this client does not understand."""
 
 
+class EndedError(CoordinatorError):
+    """The invocation whose output was asked for has not succeeded."""
+
+    def __init__(self, message: str, *, outcome: str | None, failure: str | None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        """`failure`, `cancelled` or `killed`."""
+        self.failure = failure
+        """What its last failed attempt said."""
+
+
+class UnfinishedError(CoordinatorError):
+    """The invocation whose output was asked for has not ended in time."""
+
+
 class _Problem(msgspec.Struct):
     """The members of `application/problem+json` that a person wants to see."""
 
     detail: str | None = None
     title: str | None = None
     field: str | None = None
+    outcome: str | None = None
+    failure: str | None = None
 
 
 _BY_STATUS: Final[dict[int, type[CallerError]]] = {
@@ -50,6 +67,8 @@ def error_of(status: int, body: bytes) -> CoordinatorError:
         sentence = f"{sentence}; COORDINATOR_TOKEN must hold a token that the server accepts for this"
     if status in (429, 503):
         return UnreachableError(f"the server cannot take this now: {sentence}")
+    if status == 424:
+        return EndedError(sentence, outcome=problem.outcome, failure=problem.failure)
     if 400 <= status < 500:
         return _BY_STATUS.get(status, RejectedError)(sentence, field=problem.field)
     return ServerError(f"the server failed: {sentence}")

@@ -86,6 +86,15 @@ def test_one_invocation_is_described(cli: Cli, fake: FakeServer) -> None:
     assert "outcome" not in shown
 
 
+def test_an_output_is_printed_as_it_is(cli: Cli, fake: FakeServer) -> None:
+    fake.on("GET", f"/invocations/{ONE}/output", Say(200, {"n": [1]}), Say(204), Say(424, {"detail": "it was killed"}))
+    assert cli("invocations", "output", ONE).stdout == '{"n":[1]}\n'
+    assert cli("invocations", "output", ONE, "--timeout", "1m").stdout == ""
+    failed = cli("invocations", "output", ONE)
+    assert (failed.returncode, failed.stdout, failed.stderr) == (1, "", "Error: it was killed\n")
+    assert cli("invocations", "output", ONE, "--timeout", "soon").returncode == 2
+
+
 def test_what_was_restarted_is_shown_by_a_look_at_it_and_not_in_a_list(cli: Cli, fake: FakeServer) -> None:
     one = invocation(ONE, restarted_from="inv_old", restarted_as=None)
     fake.on("GET", f"/invocations/{ONE}", Say(200, one))

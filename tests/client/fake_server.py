@@ -114,7 +114,8 @@ class FakeServer:
                 else:
                     body = b"" if say.body is None else json.dumps(say.body).encode()
                     self.send_response(say.status)
-                    for name, value in {"Content-Length": str(len(body)), **say.headers}.items():
+                    sent = {"Content-Length": str(len(body)), "Content-Type": "application/json"}
+                    for name, value in (sent | say.headers).items():
                         self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(body)

@@ -13,11 +13,13 @@ from coordinator.client import (
     Acted,
     ConflictError,
     CoordinatorError,
+    EndedError,
     ImportFault,
     NotFoundError,
     RejectedError,
     ServerError,
     UnauthorizedError,
+    UnfinishedError,
     UnreachableError,
 )
 from coordinator.model.errors import CallerError
@@ -78,6 +80,26 @@ def test_the_batches_of_a_server_are_listed(fake: FakeServer) -> None:
 
 
 # -- invocations ---------------------------------------------------------------------------------------------
+
+
+def test_an_output_is_waited_for_until_it_is_there(fake: FakeServer) -> None:
+    fake.on("GET", "/invocations/inv_1/output", Say(202, {"id": "inv_1", "status": "running"}), Say(503), Say(200, [1]))
+    assert call(fake, lambda client: client.output("inv_1")) == [1]
+    assert [asked.query for asked in fake.asked] == [[("timeout", "30000ms")]] * 3
+
+
+def test_an_output_that_does_not_come_in_time_is_not_waited_for(fake: FakeServer) -> None:
+    fake.on("GET", "/invocations/inv_1/output", Say(202, {"id": "inv_1", "status": "running"}))
+    with pytest.raises(UnfinishedError, match=r"0\.01 s"):
+        call(fake, lambda client: client.output("inv_1", timeout_s=0.01))
+
+
+def test_another_end_than_success_is_an_error_that_says_which(fake: FakeServer) -> None:
+    said = {"detail": "inv_1 has ended with killed", "outcome": "killed"}
+    fake.on("GET", "/invocations/inv_1/output", Say(424, said))
+    with pytest.raises(EndedError, match="ended with killed") as raised:
+        call(fake, lambda client: client.output("inv_1"))
+    assert (raised.value.outcome, raised.value.failure) == ("killed", None)
 
 
 def test_a_listing_follows_the_pages_as_far_as_is_asked(fake: FakeServer) -> None:
