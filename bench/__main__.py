@@ -15,6 +15,7 @@ from typing import Final
 
 from bench import (
     breakdown,
+    cancels,
     foreground,
     in_force,
     load,
@@ -37,6 +38,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "breakdown": breakdown.measure,
     "replay": replay.measure,
     "steps": steps.measure,
+    "cancels": cancels.measure,
 }
 """All but `load`, which makes what they start from and comes first."""
 

@@ -49,6 +49,10 @@ TARGETS: Final = (
     ),
     Target("replay_per_s", "replay, records/s", least=40_000, beside=(("bare loop", "records_bare_per_s"),)),
     Target(
+        "cancels_per_s", "cooperative cancels/s, to the end", least=940, aim=2_000,
+        beside=(("trees", "cancelled_trees_per_s"), ("killed", "kills_of_trees_per_s")),
+    ),
+    Target(
         "rss_mb", "memory of a worker, 1m rows", most=300.0, unit=" MiB",
         beside=(("anonymous", "rss_anon_mb"), ("10k rows", "rss_10k_mb")),
     ),

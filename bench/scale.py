@@ -27,6 +27,8 @@ class Scale:
     mixed_rounds: int = 2
     entries_of_key: int = 100_000
     children: int = 100_000
+    trees: int = 10_000
+    """Suspended trees that are cancelled, each of two invocations."""
 
 
 FULL: Final = Scale()
@@ -43,4 +45,5 @@ SMALL: Final = Scale(
     mixed_rounds=1,
     entries_of_key=1_000,
     children=200,
+    trees=50,
 )
