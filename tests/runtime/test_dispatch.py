@@ -247,6 +247,15 @@ def test_a_session_that_never_listens_is_over_with_its_lease_however_often_it_is
     assert at.core.look_at_leases(limits.LEASE_US) == [session]
 
 
+def test_leases_begin_anew_when_it_was_the_server_that_was_away() -> None:
+    at = Scene()
+    deaf = at.core.open("s1", "dp_1", 1, 0)
+    listening = at.session("s2")
+    at.core.renew_all(5 * limits.LEASE_US)
+    assert at.core.look_at_leases(6 * limits.LEASE_US - 1) == []
+    assert set(at.core.look_at_leases(6 * limits.LEASE_US)) == {deaf, listening}
+
+
 def test_who_leaves_gives_back_without_a_failure() -> None:
     at = Scene()
     session = at.session()

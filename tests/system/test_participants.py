@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from coordinator.model import limits
 from tests.http.surface import assert_problem
 from tests.system.participant import participant
 from tests.system.server import Server, eventually
@@ -103,6 +105,20 @@ def test_what_a_killed_participant_had_is_run_by_another(alone: Server, tmp_path
             assert shown["last_failure"] == "its participant vanished"
             assert connected(alone) == 1
             assert output(alone, alone.send("Echo/echo"))["pid"] != first.pid
+
+
+def test_a_server_that_was_stopped_for_longer_than_a_lease_takes_nothing_back(alone: Server, tmp_path: Path) -> None:
+    alone.start()
+    with participant(alone.url, tmp_path / "1"):
+        eventually(lambda: connected(alone) == 1)
+        id = alone.send("Echo/hold")
+        eventually(lambda: alone.get(id)["status"] == "running")
+        assert alone.process is not None
+        alone.process.send_signal(signal.SIGSTOP)
+        time.sleep(limits.LEASE_US / 1e6 + 1)  # the time itself is what this is about
+        alone.process.send_signal(signal.SIGCONT)
+        assert output(alone, alone.send("Echo/echo"))["attempt"] == 1
+        assert (alone.get(id)["status"], alone.get(id)["retry"]) == ("running", 0)
 
 
 def test_nothing_runs_that_nobody_serves_and_all_of_it_once_somebody_does(alone: Server, tmp_path: Path) -> None:

@@ -255,6 +255,11 @@ class Dispatch:
             self._close(session, VANISHED)
         return expired
 
+    def renew_all(self, now_us: int) -> None:
+        """Give every session its whole lease again: it was this process that heard nothing."""
+        for session in self._sessions.values():
+            session.renew(now_us)
+
     def _close(self, session: Session, failure: str | None) -> None:
         del self._sessions[session.id]
         session.streaming = False

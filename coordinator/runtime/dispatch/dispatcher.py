@@ -217,7 +217,11 @@ class Dispatcher:
 
     async def _look_at_leases(self) -> None:
         while True:
+            began_us = monotonic_us()
             await asyncio.sleep(LEASES_EVERY_S)
+            if monotonic_us() - began_us > limits.LEASE_US // 2:
+                # Stopped or starved: what participants have sent meanwhile is still to be read.
+                self._core.renew_all(monotonic_us())
             for session in self._core.look_at_leases(monotonic_us()):
                 structlog.get_logger().warning(
                     "participant vanished", session=session.id, deployment=session.deployment

@@ -56,6 +56,10 @@ class Session:
         """It has asked for something."""
         self._heard_at = now_us
 
+    def renew(self, now_us: int) -> None:
+        """Its lease begins anew, whether it listens or not."""
+        self._heard_at = self._streamed_at = now_us
+
     def stream_opened(self, now_us: int) -> int:
         """It listens from now on; the number of the stream."""
         self.stream += 1
