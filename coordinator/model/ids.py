@@ -13,6 +13,7 @@ from typing import Final
 import xxhash
 
 from coordinator.model.errors import CallerError
+from coordinator.model.journal import Call
 
 PREFIX: Final = "inv_1"
 ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -74,13 +75,16 @@ def partition_of(invocation: str, partitions: int) -> int:
     return partition_of_key(partition_key_of(invocation), partitions)
 
 
-def child_id(
-    parent: str, step: int, service: str, handler: str, *, key: str | None, idempotency_key: str | None
-) -> str:
+def child_id(parent: str, step: int, call: Call) -> str:
     """The id of what an invocation calls or sends in a step; known to whoever knows the step."""
-    if key is None and idempotency_key is not None:
-        key = once(service, handler, idempotency_key)
-    return derived_id(parent, step, key)
+    return derived_id(parent, step, route(call))
+
+
+def route(call: Call) -> str | None:
+    """The key that decides to which partition a call goes; None where any will do."""
+    if call.key is None and call.idempotency_key is not None:
+        return once(call.service, call.handler, call.idempotency_key)
+    return call.key
 
 
 def once(service: str, handler: str, idempotency_key: str) -> str:

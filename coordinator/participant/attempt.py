@@ -16,6 +16,7 @@ the coroutine is taken down by `GivenUp`. The next attempt begins again, and the
 was. So nothing is lost with a message: what was missed while waiting is in the journal of the next attempt.
 """
 
+import traceback
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -206,7 +207,9 @@ class Attempt:
         start, failed = self.start, self.start.retry + 1
         failure = said(error, with_type=True)
         pause_us = self.handler.service.retry.pause_us(failed)
-        self.context.log.warning("attempt failed", failure=failure, failed=failed, exc_info=error)
+        # As text: what formats an exception for a terminal would show the inputs and headers in its frames too.
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        self.context.log.warning("attempt failed", failure=failure, failed=failed, exception=trace)
         if pause_us is None:
             return Paused(id=start.id, attempt=start.attempt, failure=failure, retry=failed)
         retry_at = self.host.now_us() + pause_us

@@ -71,7 +71,7 @@ class Context:
         entry = self._attempt.journal.recorded(StepKind.CALL, name)
         if entry is None:
             self._attempt.journal.take(Step(kind=StepKind.CALL, call=call))
-        return self._attempt.called(CallFuture(self._attempt, step, name, call.key, raw=raw), entry)
+        return self._attempt.called(CallFuture(self._attempt, step, name, ids.route(call), raw=raw), entry)
 
     def send(
         self,
@@ -94,7 +94,7 @@ class Context:
         name = target_name(call.service, call.key, call.handler)
         if self._attempt.journal.recorded(StepKind.SEND, name) is None:
             self._attempt.journal.take(Step(kind=StepKind.SEND, call=call))
-        return ids.derived_id(self.id, step, call.key)
+        return ids.child_id(self.id, step, call)
 
     def cancel(self, id: str) -> None:
         """Ask another invocation to cancel. It may have ended by then, which is no error."""

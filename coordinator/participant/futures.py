@@ -50,19 +50,19 @@ class Future(ABC):
 class CallFuture(Future):
     """A call of another invocation; awaiting it gives that one's output, or raises CallFailed."""
 
-    __slots__ = ("_entry", "_key", "_raw", "target")
+    __slots__ = ("_entry", "_raw", "_route", "target")
 
-    def __init__(self, attempt: "Attempt", step: int, target: str, key: str | None, *, raw: bool) -> None:
+    def __init__(self, attempt: "Attempt", step: int, target: str, route: str | None, *, raw: bool) -> None:
         super().__init__(attempt, step)
         self.target = target
-        self._key = key
+        self._route = route
         self._raw = raw
         self._entry: Entry | None = None
 
     @property
     def id(self) -> str:
         """Id of the invocation that was called."""
-        return ids.derived_id(self._attempt.start.id, self.step, self._key)  # few ask for it, and it takes its time
+        return ids.derived_id(self._attempt.start.id, self.step, self._route)  # few ask for it, and it takes its time
 
     def settle(self, entry: Entry) -> None:
         """The invocation has ended."""

@@ -81,7 +81,7 @@ def _check_call(call: Call) -> None:
 def _call(m: "Machine", row: Invocation, number: int, step: Step) -> Entry:
     call = step.call
     assert call is not None
-    child = _child(row, number, call)
+    child = ids.child_id(row.id, number, call)
     entry = Entry(step=number, kind=step.kind, name=target_name(call.service, call.key, call.handler), child=child)
     depth = m.store.payload(row.seq).depth + 1
     if row.cancel == CancelState.REQUESTED:
@@ -108,13 +108,9 @@ def _too_many(row: Invocation, depth: int) -> str:
 def _send(m: "Machine", row: Invocation, number: int, step: Step) -> Entry:
     call = step.call
     assert call is not None
-    child = _child(row, number, call)
+    child = ids.child_id(row.id, number, call)
     _create(m, row, child, call, depth=0, detached=True)
     return Entry(step=number, kind=step.kind, name=target_name(call.service, call.key, call.handler), child=child)
-
-
-def _child(row: Invocation, number: int, call: Call) -> str:
-    return ids.child_id(row.id, number, call.service, call.handler, key=call.key, idempotency_key=call.idempotency_key)
 
 
 def _create(m: "Machine", row: Invocation, child: str, call: Call, *, depth: int, detached: bool) -> None:

@@ -217,7 +217,7 @@ class Partition:
         call = step.call
         if call is not None:
             entry.name = target_name(call.service, call.key, call.handler)
-            entry.child = ids.derived_id(self.id, number, call.key)
+            entry.child = ids.child_id(self.id, number, call)
             entry.done = step.kind != StepKind.CALL
         elif step.kind == StepKind.SLEEP:
             entry.due_at = self.now + step.duration

@@ -55,8 +55,8 @@ def test_a_step_is_taken_once_however_often_it_is_reported() -> None:
     id = world.in_status("running")
     [child, mail] = world.call(id, CALL, SEND)
     assert [child, mail] == [
-        ids.child_id(id, 0, "Namer", "pick", key=None, idempotency_key=None),
-        ids.child_id(id, 1, "Mailer", "send", key=None, idempotency_key=None),
+        ids.child_id(id, 0, Call(service="Namer", handler="pick")),
+        ids.child_id(id, 1, Call(service="Mailer", handler="send")),
     ]
     world.take(id, CALL, SEND, RUN, first=0)
     assert not world.commands()
