@@ -9,7 +9,7 @@ keeps its order, and streams are woken when they have something to send.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -126,11 +126,11 @@ class Dispatcher:
         self._core.leave(self._session(id))
         self._settle()
 
-    def stream(self, id: str) -> AsyncIterator[bytes]:
+    def stream(self, id: str) -> AsyncGenerator[bytes, None]:
         """A session's deliveries, as frames. Raises NotFoundError when the session is over."""
         return self._stream(self._session(id))
 
-    async def _stream(self, session: Session) -> AsyncIterator[bytes]:
+    async def _stream(self, session: Session) -> AsyncGenerator[bytes, None]:
         """Until the session is over, has another stream, or the server ends.
 
         It begins when it is first asked for a chunk, so that one which nobody ever reads is none.
