@@ -33,7 +33,7 @@ from coordinator.runtime.errors import BusyError, UnavailableError
 from coordinator.runtime.imports import ImportReport, import_rows
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.queries import Ending, PartitionQueries, listing
-from coordinator.runtime.requests import RequestsRole
+from coordinator.runtime.requests.port import Requests
 from coordinator.runtime.views import Cursor, InvocationDetails, InvocationView, PartitionView
 from coordinator.runtime.workers import WorkerPool
 
@@ -47,7 +47,7 @@ _SETTLE_GRACE_S: Final = 1.0
 class Gateway:
     """The running system as one process sees it."""
 
-    def __init__(self, data: DataDirectory, log: EmbeddedLog, requests: RequestsRole) -> None:
+    def __init__(self, data: DataDirectory, log: EmbeddedLog, requests: Requests) -> None:
         self.partitions: Final = log.partitions(Stream.COMMANDS)
         self._log = log
         self._requests = requests

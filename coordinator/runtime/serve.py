@@ -12,7 +12,7 @@ import structlog
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.gateway import Gateway
 from coordinator.runtime.layout import DataDirectory
-from coordinator.runtime.requests import RequestsRole
+from coordinator.runtime.requests.role import RequestsRole
 from coordinator.runtime.workers import WorkerPool
 
 

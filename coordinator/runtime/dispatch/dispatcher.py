@@ -25,9 +25,9 @@ from coordinator.runtime.dispatch import reports
 from coordinator.runtime.dispatch.core import Dispatch
 from coordinator.runtime.dispatch.feed import Feed
 from coordinator.runtime.dispatch.sessions import Session
-from coordinator.runtime.requests import RequestsRole
-from coordinator.runtime.requests_file import Outgoing
-from coordinator.runtime.requests_outbox import Outbox
+from coordinator.runtime.requests.file import Outgoing
+from coordinator.runtime.requests.outbox import Outbox
+from coordinator.runtime.requests.port import Requests
 
 LEASES_EVERY_S: Final = 0.5
 CHUNK_BYTES: Final = 256 * 1024
@@ -58,7 +58,7 @@ class DispatchView(NamedTuple):
 class Dispatcher:
     """Participants' sessions. Everything but the constructor is called in the event loop."""
 
-    def __init__(self, log: EmbeddedLog, requests: RequestsRole, send: Send) -> None:
+    def __init__(self, log: EmbeddedLog, requests: Requests, send: Send) -> None:
         self._log = log
         self._requests = requests
         self._send = send

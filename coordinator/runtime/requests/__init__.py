@@ -1,0 +1,4 @@
+"""The coordinator's roles: what drives the request machine and the registry of deployments over a log.
+
+`port.py` is what surfaces ask, `known.py` the answers; `role.py` is the coordinator over the embedded log.
+"""
