@@ -35,8 +35,7 @@ class Standing(msgspec.Struct, frozen=True):
 )
 async def list_partitions(request: AnyRequest) -> Reply:
     """All partitions."""
-    # Reads every store; on the loop that would hold up everybody else.
-    return json_reply(200, await asyncio.to_thread(gateway_of(request).partition_views))
+    return json_reply(200, await gateway_of(request).partition_views())
 
 
 @route(
@@ -85,12 +84,12 @@ async def show_metrics(request: AnyRequest) -> Reply:
     """The metrics."""
     gateway = gateway_of(request)
     counted: HttpMetrics = request.app.state[METRICS]
-
     participants = gateway.dispatcher.view()
+    partitions = await gateway.partition_views()
 
     def exposition() -> bytes:
         states = (batch.state for batch in gateway.batches())
-        return counted.exposition(gateway.partition_views(), states, participants)
+        return counted.exposition(partitions, states, participants)
 
     return Reply(200, await asyncio.to_thread(exposition), media=metrics.MEDIA)
 

@@ -31,14 +31,19 @@ from coordinator.runtime.dispatch.dispatcher import Dispatcher
 from coordinator.runtime.endings import Endings
 from coordinator.runtime.errors import BusyError, UnavailableError
 from coordinator.runtime.imports import ImportReport, import_rows
-from coordinator.runtime.layout import DataDirectory
-from coordinator.runtime.queries import Ending, PartitionQueries, listing
+from coordinator.runtime.listing import listing
+from coordinator.runtime.owners import Owners
 from coordinator.runtime.requests.port import Requests
-from coordinator.runtime.views import Cursor, InvocationDetails, InvocationView, PartitionView
-from coordinator.runtime.workers import WorkerPool
+from coordinator.runtime.views import (
+    Cursor,
+    Ending,
+    InvocationDetails,
+    InvocationView,
+    PartitionSummary,
+    PartitionView,
+)
 
 ANSWER_TIMEOUT_S: Final = 30.0
-_CHUNK: Final = 500
 _WATCH_INTERVAL_S: Final = 0.25
 _REFRESH_S: Final = 2.0
 _SETTLE_GRACE_S: Final = 1.0
@@ -47,13 +52,13 @@ _SETTLE_GRACE_S: Final = 1.0
 class Gateway:
     """The running system as one process sees it."""
 
-    def __init__(self, data: DataDirectory, log: EmbeddedLog, requests: Requests) -> None:
+    def __init__(self, log: EmbeddedLog, requests: Requests, owners: Owners) -> None:
         self.partitions: Final = log.partitions(Stream.COMMANDS)
         self._log = log
         self._requests = requests
-        self._pool: WorkerPool | None = None
+        self._owners = owners
         self._answers = [Answers() for _ in range(self.partitions)]
-        self._queries = [PartitionQueries(data.store(number)) for number in range(self.partitions)]
+        self._queries = [owners.queries(number) for number in range(self.partitions)]
         self._endings = Endings(self._queries)
         self.dispatcher: Final = Dispatcher(log, requests, self.apply)
         """Participants' sessions."""
@@ -63,12 +68,11 @@ class Gateway:
         self._types: dict[str, ServiceType] = {}
         """Of keyed services, once known."""
 
-    def start(self, pool: WorkerPool) -> None:
+    def start(self) -> None:
         """Called in the event loop that everything else here is called in."""
         self._loop = asyncio.get_running_loop()
-        self._pool = pool
         self._requests.subscribe(self._request_changed)
-        pool.start()
+        self._owners.start(self._on_told_anywhere)
         self.dispatcher.start()
         self._resuming = asyncio.create_task(self._end_broken_imports())
 
@@ -76,10 +80,10 @@ class Gateway:
         """An import that was under way when the server was killed has left keys that nobody hands on."""
         for number, queries in enumerate(self._queries):
             try:
-                state = await asyncio.to_thread(queries.state)
+                summary = await queries.summary()
             except CorruptionError:
                 continue  # its owner says so; the other partitions go on
-            if state is None or not state.loose_keys:
+            if not summary.loose_keys:
                 continue
             with contextlib.suppress(LogError):  # then the server is ending
                 self._log.submit([Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd()))])
@@ -90,17 +94,14 @@ class Gateway:
         self._endings.close()
 
     def close(self) -> None:
-        """Stop to carry deliveries, and close the queries' connections."""
+        """Stop to carry deliveries."""
         if self._resuming is not None:
             self._resuming.cancel()
         self.dispatcher.close()
-        for queries in self._queries:
-            queries.close()
 
     # -- from the other threads ------------------------------------------------------------------------------
 
-    def on_told(self, told: Told) -> None:
-        """A worker has said something; on a thread of the pool."""
+    def _on_told_anywhere(self, told: Told) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_told, told)
 
@@ -158,8 +159,7 @@ class Gateway:
         return (await self.send_all([(partition, command)]))[0]
 
     def _check_owned(self, partition: int) -> None:
-        assert self._pool is not None
-        standing = self._pool.standings.get(partition)
+        standing = self._owners.standing(partition)
         if standing is None:
             raise UnavailableError(f"partition {partition} has no owner yet; try again in a moment")
         if standing.failure is not None:
@@ -219,17 +219,17 @@ class Gateway:
         """One that nobody has registered is a virtual object unless its invocations so far were of a workflow."""
         known = self._types.get(service)
         if known is None:
-            known = await asyncio.to_thread(self._stored_type, service)
+            known = await self._stored_type(service)
             if known is None:
                 return ServiceType.VIRTUAL_OBJECT
             self._types[service] = known
         return known
 
-    def _stored_type(self, service: str) -> ServiceType | None:
+    async def _stored_type(self, service: str) -> ServiceType | None:
         for queries in self._queries:
             try:
-                found = queries.service_type(service)
-            except CorruptionError:
+                found = await queries.service_type(service)
+            except (CorruptionError, UnavailableError):
                 continue  # one partition that stands still must not keep the others from starting anything
             if found is not None and found is not ServiceType.SERVICE:
                 return found
@@ -245,7 +245,7 @@ class Gateway:
         """One invocation, None when there is none of that id. Raises UnavailableError when its store is damaged."""
         queries = self._queries[ids.partition_of(id, self.partitions)]
         with _damage_said():
-            return await asyncio.to_thread(queries.invocation, id)
+            return await queries.invocation(id)
 
     async def ending(self, id: str, timeout_s: float) -> Ending:
         """How an invocation has ended, or how it stands when the time is up.
@@ -259,53 +259,46 @@ class Gateway:
     ) -> AsyncIterator[list[InvocationView]]:
         """What matches, in chunks, newest first, then by id; behind a cursor if one is given.
 
-        Raises UnavailableError when a store is damaged: a list without its rows would pass for a whole one.
+        Raises UnavailableError when a partition does not answer or its store is damaged: a list without its rows
+        would pass for a whole one.
         """
-        found = listing(self._queries, filter, None if after is None else Cursor.parse(after), limit)
-
-        def chunk() -> list[InvocationView]:
-            return [invocation for _, invocation in zip(range(_CHUNK), found, strict=False)]
-
-        while True:
-            with _damage_said():
-                views = await asyncio.to_thread(chunk)
-            if not views:
-                return
-            yield views
+        with _damage_said():
+            async for chunk in listing(self._queries, filter, None if after is None else Cursor.parse(after), limit):
+                yield chunk
 
     def cursor(self, last: InvocationView) -> str:
         """The cursor of a listing that goes on behind this one."""
         return Cursor.behind(last.created_at, last.id).text()
 
-    def partition_views(self) -> list[PartitionView]:
+    async def partition_views(self) -> list[PartitionView]:
         """How the partitions stand."""
-        return [self._partition_view(number) for number in range(self.partitions)]
+        return await asyncio.gather(*(self._partition_view(number) for number in range(self.partitions)))
 
-    def _partition_view(self, number: int) -> PartitionView:
-        assert self._pool is not None
-        queries, standing = self._queries[number], self._pool.standings.get(number)
+    async def _partition_view(self, number: int) -> PartitionView:
+        standing = self._owners.standing(number)
         failure = None if standing is None else standing.failure
-        state, pending = None, []
+        summary = PartitionSummary()
         try:
-            state, pending = queries.state(), queries.pending_views()
+            summary = await self._queries[number].summary()
         except CorruptionError as error:
             # Seen here before its owner has come upon it.
             failure = failure or str(error)
-        end = self._log.bounds(Stream.COMMANDS, number).end
-        position = -1 if state is None else state.position
+        except UnavailableError:
+            pass  # shown by its having no owner
+        end = await asyncio.to_thread(lambda: self._log.bounds(Stream.COMMANDS, number).end)
         return PartitionView(
             partition=number,
-            owner=self._pool.owner(number),
+            owner=self._owners.owner(number),
             failure=failure,
-            position=position,
+            position=summary.position,
             end=end,
-            lag=end - position - 1,
-            level=1 if state is None else state.level,
-            tick=0 if state is None else state.tick,
-            pending=pending,
-            works=0 if state is None else state.works,
-            held=0 if state is None else state.held,
-            backlog=0 if state is None else sum(state.backlog.values()),
+            lag=end - summary.position - 1,
+            level=summary.level,
+            tick=summary.tick,
+            pending=summary.pending,
+            works=summary.works,
+            held=summary.held,
+            backlog=summary.backlog,
             records=0 if standing is None else standing.records,
             longest_step_us=0 if standing is None else standing.longest_step_us,
         )
@@ -313,16 +306,14 @@ class Gateway:
     @property
     def unowned(self) -> list[int]:
         """Partitions that nobody has taken over and that do not stand still either."""
-        assert self._pool is not None
-        found = ((number, self._pool.standings.get(number)) for number in range(self.partitions))
+        found = ((number, self._owners.standing(number)) for number in range(self.partitions))
         return [number for number, one in found if one is None or not (one.took_over or one.failure)]
 
     def unready(self) -> list[str]:
         """Why not all commands can be taken; empty when they can."""
-        assert self._pool is not None
         reasons = [f"partition {number} has no owner yet" for number in self.unowned]
         for number in range(self.partitions):
-            standing = self._pool.standings.get(number)
+            standing = self._owners.standing(number)
             if standing is not None and standing.failure is not None:
                 reasons.append(_stands_still(number, standing.failure))
         if self._requests.failure is not None:

@@ -12,8 +12,8 @@ import structlog
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.gateway import Gateway
 from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.local_owners import LocalOwners
 from coordinator.runtime.requests.role import RequestsRole
-from coordinator.runtime.workers import WorkerPool
 
 
 @contextlib.asynccontextmanager
@@ -23,15 +23,15 @@ async def running(data: DataDirectory, partitions: int | None) -> AsyncIterator[
     Raises CallerError when the directory has another number of partitions, LogLockedError when another server
     has it open.
     """
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         log = data.open_log(partitions)
         stack.callback(log.close)
         requests = RequestsRole(log, data.requests, wall_clock_us)
         stack.callback(requests.close)
-        gateway = Gateway(data, log, requests)
+        owners = LocalOwners(data, log)
+        stack.push_async_callback(owners.close)
+        gateway = Gateway(log, requests, owners)
         stack.callback(gateway.close)
-        pool = WorkerPool(data, log, gateway.partitions, gateway.on_told)
-        stack.callback(pool.close)
-        gateway.start(pool)
+        gateway.start()
         structlog.get_logger().info("serving", data=str(data.path), partitions=gateway.partitions)
         yield gateway

@@ -1,6 +1,7 @@
 """What users are shown of invocations and partitions. A request's view is `requests.view`."""
 
 import base64
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,6 +43,22 @@ class InvocationDetails(InvocationView, frozen=True, kw_only=True):
     """Id of the completed one that it was made from."""
     restarted_as: str | None
     """Id of the newest one that was made from it."""
+
+
+class Listed(NamedTuple):
+    """An invocation in a listing."""
+
+    at: int
+    """`created_at`, microseconds since the epoch."""
+    invocation: InvocationView
+
+
+class Ending(NamedTuple):
+    """An invocation, and what it has come to if it has ended."""
+
+    invocation: InvocationView
+    output: bytes | None
+    """What its handler has returned."""
 
 
 def invocation_details(row: Invocation, batch: str | None, payload: Payload) -> InvocationDetails:
@@ -115,6 +132,20 @@ class PendingBatchView(msgspec.Struct, frozen=True, kw_only=True):
     cursor_fraction: float
     matched: int
     paused: bool
+
+
+class PartitionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a partition's store says of it; the defaults are those of one that nothing was committed to."""
+
+    position: int = -1
+    level: int = 1
+    tick: int = 0
+    works: int = 0
+    held: int = 0
+    backlog: int = 0
+    loose_keys: bool = False
+    """An import has left keys with waiters and no holder."""
+    pending: list[PendingBatchView] = []
 
 
 class PartitionView(msgspec.Struct, frozen=True, kw_only=True):

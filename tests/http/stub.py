@@ -23,8 +23,7 @@ from coordinator.requests.submission import repeats
 from coordinator.requests.view import BatchView
 from coordinator.runtime.dispatch.dispatcher import DispatchView, Reported
 from coordinator.runtime.imports import ImportReport
-from coordinator.runtime.queries import Ending
-from coordinator.runtime.views import InvocationDetails, InvocationView, PartitionView, PendingBatchView
+from coordinator.runtime.views import Ending, InvocationDetails, InvocationView, PartitionView, PendingBatchView
 
 NOW = "2026-11-21T09:30:00.000000Z"
 CHUNK = 2
@@ -290,7 +289,7 @@ class StubGateway:
 
     # -- standing --------------------------------------------------------------------------------------------
 
-    def partition_views(self) -> list[PartitionView]:
+    async def partition_views(self) -> list[PartitionView]:
         self._take("partitions")
         pending = PendingBatchView(id="b", action="kill", position=3, cursor_fraction=0.5, matched=9, paused=False)
         return [
