@@ -47,6 +47,7 @@ ANSWER_TIMEOUT_S: Final = 30.0
 _WATCH_INTERVAL_S: Final = 0.25
 _REFRESH_S: Final = 2.0
 _SETTLE_GRACE_S: Final = 1.0
+_APPEND_AGAIN_S: Final = 1.0
 
 
 class Gateway:
@@ -85,8 +86,16 @@ class Gateway:
                 continue  # its owner says so; the other partitions go on
             if not summary.loose_keys:
                 continue
-            with contextlib.suppress(LogError):  # then the server is ending
-                self._log.submit([Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd()))])
+            await self._append_surely(Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd())))
+
+    async def _append_surely(self, entry: Entry) -> None:
+        """Append what does no harm twice, again and again until the log has it."""
+        while True:
+            try:
+                await asyncio.wrap_future(self._log.submit([entry]))
+                return
+            except LogError:
+                await asyncio.sleep(_APPEND_AGAIN_S)
 
     def end_waiting(self) -> None:
         """The server is ending: let go of those who wait for what may be long in coming."""

@@ -15,7 +15,17 @@ from typing import Final
 import structlog
 import xxhash
 
-from coordinator.logs.port import Bounds, Entry, Log, LogError, LogGoneError, Record, Stream, TrimmedError
+from coordinator.logs.port import (
+    Bounds,
+    Entry,
+    Log,
+    LogError,
+    LogGoneError,
+    LogReplacedError,
+    Record,
+    Stream,
+    TrimmedError,
+)
 from coordinator.model import limits, messages
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.partition import ticks
@@ -92,7 +102,7 @@ class PartitionOwner:
                     store.close()
             except LogGoneError:
                 return
-            except (CorruptionError, TrimmedError) as error:
+            except (CorruptionError, TrimmedError, LogReplacedError) as error:
                 return self._fail(str(error))
             except (TransientError, LogError, OSError) as error:
                 pause = _BACKOFF_S[min(faults, len(_BACKOFF_S) - 1)]

@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from coordinator.logs.port import Entry, Log, LogError, Record, Stream, TrimmedError
+from coordinator.logs.port import Entry, Log, LogError, LogReplacedError, Record, Stream, TrimmedError
 from coordinator.model import limits, messages
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.model.messages import Lapse
@@ -115,6 +115,8 @@ class RequestsRole(KnownRequests):
                 self._tidy()
         except TrimmedError as error:
             raise _trimmed(error.stream, error.start, error.first) from error
+        except LogReplacedError as error:
+            raise CorruptionError(str(error)) from error
         except (LogError, TransientError) as error:
             _logger.warning("requests_turn_failed", error=str(error))
             self._backoff.failed()
