@@ -40,6 +40,10 @@ class Invocation(msgspec.Struct, kw_only=True):
 class InvocationDetails(Invocation, kw_only=True):
     """One invocation with what a listing does not show."""
 
+    attempt: int = 0
+    """Number of the newest attempt that was delivered, 0 before the first."""
+    next_retry_at: str | None = None
+    """When the next attempt is due, while it is backing off."""
     restarted_from: str | None = None
     """Id of the completed one that it was made from."""
     restarted_as: str | None = None

@@ -218,7 +218,13 @@ class StubGateway:
         row = next((row for row in self.rows if row.id == id), None)
         if row is None:
             return None
-        return InvocationDetails(**msgspec.structs.asdict(row), restarted_from=None, restarted_as=self.restarted_as)
+        return InvocationDetails(
+            **msgspec.structs.asdict(row),
+            attempt=1,
+            next_retry_at=None,
+            restarted_from=None,
+            restarted_as=self.restarted_as,
+        )
 
     async def invocations(
         self, filter: Filter, *, limit: int | None, after: str | None
