@@ -79,6 +79,24 @@ def answers() -> str:
     return table(rows)
 
 
+CASES: Final = (
+    ("any action", "one that is not there, or no longer", 404, "is not there"),
+    ("`resume` with `deployment`", "a paused one, or one that backs off", 200, "it goes on there, pinned to it"),
+    ("`resume` with `deployment`", "one that is ready, running or suspended", 200, "unchanged; it stays where it is"),
+    ("`restart-as-new`", "a completed one of a workflow", 409, "it belongs to a workflow"),
+    ("`restart-as-new`", "a completed one that was imported", 409, "it was imported without its input"),
+    ("`cancel`", "one that is asked to cancel already", 202, "unchanged; it holds one open cancel"),
+)
+"""Where more than the status tells the answer; the tests ask each of a partition."""
+
+
+def cases() -> str:
+    """Asked of what, and what is answered."""
+    rows = [["asked", "of", "answer"]]
+    rows += [[asked, of, f"{number}: {says}"] for asked, of, number, says in CASES]
+    return table(rows)
+
+
 def _answer(status: Status, action: Action) -> str:
     change = TRANSITIONS.get((status, action))
     number = code(status, action)
@@ -173,6 +191,7 @@ LIMITS: Final = {
         ),
         "ACTIVE_REQUESTS_MAX": Bound("batches under way over all partitions", "refused (429)"),
         "FILTER_IDS_MAX": Bound("ids in one filter", "refused (400)"),
+        "GRACE_MAX_US": Bound("the grace of a cancel", "refused (400)"),
         "NOT_AFTER_US": Bound("how late a batch command may reach its partition", "refused there"),
         "REMEMBERED_US": Bound("how long a request id is remembered after that", "forgotten"),
         "PREPARED_US": Bound("how long a guarded batch may stay undecided", "refused, nothing was touched"),
@@ -254,7 +273,7 @@ def _bytes(size: int) -> str:
 # -- pages ---------------------------------------------------------------------------------------------------
 
 PARTS: Final[dict[str, dict[str, Callable[[], str]]]] = {
-    "statuses.md": {"diagram": diagram, "events": events, "answers": answers, "batches": batches},
+    "statuses.md": {"diagram": diagram, "events": events, "answers": answers, "cases": cases, "batches": batches},
     "architecture.md": {"limits": limits_table},
 }
 """Page → part → what makes it."""

@@ -168,6 +168,16 @@ def goes_on(id: str) -> None:
     typer.echo(f"Interrupted; batch {id} goes on. Watch it with: coordinator batches watch {id}", err=True)
 
 
+def report(progress: "Progress", *, waited: bool) -> None:
+    """Say how a batch that was submitted has ended, or that it is under way."""
+    if waited:
+        conclude(progress)
+    elif output.for_people():
+        output.say(f"{progress.id} is under way; watch it with: coordinator batches watch {progress.id}")
+    else:
+        output.say(output.json_text(progress))
+
+
 def conclude(progress: "Progress") -> None:
     """Say how it ended and end the command accordingly."""
     if output.for_people():

@@ -125,6 +125,11 @@ class Progress(msgspec.Struct, kw_only=True):
     guard: dict[str, int] | None = None
     rate: int | None = None
     deployment: str | None = None
+    grace_s: float | None = None
+    awaits_grace: bool = False
+    """What it has not ended is still to be killed when its grace is over."""
+    retry_of: str | None = None
+    """The batch of which it does again what has failed."""
     revision: int = 0
     members: int | None = None
     refusal: str | None = None

@@ -99,7 +99,8 @@ class Invocation(msgspec.Struct, array_like=True):
     cancel: int
     """A CancelState."""
     cancel_batch: int | None
-    """Position of the batch that asked for it, if a batch did."""
+    """Position of the batch that asked for it, if a batch did; of a completed one, of the batch that ended it through
+    its parent."""
     batch: int | None
     """Position of the batch that last took effect on it."""
     ties: int

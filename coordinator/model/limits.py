@@ -53,6 +53,8 @@ CALL_BYTES_MAX: Final = RECORD_BYTES_MAX - 32 * 1024
 # -- batches -------------------------------------------------------------------------------------------------
 PENDING_BATCHES_MAX: Final = 64
 FILTER_IDS_MAX: Final = 1_000
+GRACE_MAX_US: Final = 7 * DAY_US
+"""Of a cancel; so it is over before partitions forget the batch."""
 NOT_AFTER_US: Final = DAY_US
 RATE_INTERVAL_US: Final = SECOND_US // 10
 """How often an owner looks whether a batch's rate allows more."""

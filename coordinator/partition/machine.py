@@ -44,7 +44,7 @@ from coordinator.partition import (
     work,
 )
 from coordinator.partition.outputs import Answer, Outgoing
-from coordinator.partition.pending import Pending
+from coordinator.partition.pending import Pending, in_force
 from coordinator.partition.state import DEAD_LETTERS, BatchState, Phase, State
 from coordinator.stores.port import Store, Work
 
@@ -86,6 +86,8 @@ class Machine:
         self.newest_pending = -1
         self.prepared: set[int] = set()
         """Positions of those that await their commit; each keeps its place among the pending ones."""
+        self.graces: dict[int, BatchState] = {}
+        """Cancels, by position, whose grace may still have something to kill."""
         self.changed_batches: dict[int, BatchState] = {}
         self.owing: dict[int, BatchState] = {}
         self._load_batches()
@@ -115,11 +117,11 @@ class Machine:
             self.index_batch(state)
             if state.owes:
                 self.owing[state.position] = state
-            if state.phase is Phase.PENDING:
-                self.pending.append(Pending(state, self.store))
-            elif state.phase is Phase.PREPARED:
+            if state.phase is Phase.PREPARED:
                 self.prepared.add(state.position)
-        self.pending.sort(key=lambda pending: pending.position)
+            if state.grace is not None:
+                self.graces[state.position] = state
+        self.pending = in_force(self.batches.values(), self.store)
         self.newest_pending = self.pending[-1].position if self.pending else -1
 
     def look_at_lanes(self) -> None:
@@ -130,7 +132,7 @@ class Machine:
 
     def index_batch(self, state: BatchState) -> None:
         """Let the batch be found by the positions at which it takes effect."""
-        for position in (state.position, state.announced_at, state.committed_at):
+        for position in (*state.positions, state.announced_at):
             if position is not None:
                 self.by_position[position] = state
 

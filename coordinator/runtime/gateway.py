@@ -20,7 +20,7 @@ from coordinator.model.filters import Filter
 from coordinator.model.invocation import ServiceType
 from coordinator.model.statuses import Action
 from coordinator.partition.outputs import Answer
-from coordinator.requests import lifecycle, submission
+from coordinator.requests import lifecycle, retries, submission
 from coordinator.requests.deployments import Deployment, check
 from coordinator.requests.state import Request
 from coordinator.requests.view import BatchView, view
@@ -383,7 +383,8 @@ class Gateway:
     async def control(
         self, request: str, *, paused: bool | None = None, aborted: bool = False, rate: int | None = None
     ) -> BatchView:
-        """Change a batch that runs. An abort is answered when every partition has acknowledged it.
+        """Change a batch that runs. An abort is answered when every partition has acknowledged it; it also calls off
+        the grace of one that is over.
 
         Raises NotFoundError, ConflictError when the batch is over, and UnavailableError when an abort was not
         acknowledged in time; it holds all the same, from wherever it arrives.
@@ -394,7 +395,7 @@ class Gateway:
         before = view(known, wall_clock_us())
         if aborted and before.state == lifecycle.State.ABORTED:
             return before
-        if before.finished_at is not None:
+        if before.finished_at is not None and not (aborted and before.awaits_grace):
             raise ConflictError(f"batch {request} is {before.state}; nothing of it is left to change")
         change = messages.RequestControl(request=request, paused=paused, aborted=aborted, rate=rate)
         await self._append_request(request, change)
@@ -405,6 +406,16 @@ class Gateway:
         after = self.batch(request)
         assert after is not None
         return after
+
+    async def retry(self, request: str) -> tuple[BatchView, bool]:
+        """Do again what has failed of a batch, as another batch; that one's view, and whether it is new.
+
+        Raises NotFoundError, and ConflictError when the batch is not over or nothing of it has failed.
+        """
+        known = self._requests.get(request)
+        if known is None or known.submission is None:
+            raise NotFoundError(f"there is no batch {request}, or no longer")
+        return await self.submit(retries.submission(known))
 
     async def _until_paused(self, request: str) -> None:
         """Wait a little for all partitions to have acknowledged; a pause holds wherever it has arrived."""
@@ -418,7 +429,7 @@ class Gateway:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 async for seen in self.watch(request):
-                    if seen.finished_at is not None:
+                    if seen.finished_at is not None and not seen.awaits_grace:
                         return seen
         except TimeoutError:
             pass

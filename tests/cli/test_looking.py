@@ -180,6 +180,16 @@ def test_the_rate_of_a_batch_is_changed(cli: Cli, fake: FakeServer) -> None:
     assert fake.asked_for("PATCH", "/batches/b1")[0].json == {"rate": 1500}
 
 
+def test_a_retry_is_followed_to_its_end(cli: Cli, fake: FakeServer) -> None:
+    fake.on("GET", "/batches/b1", Say(200, batch("completed-with-failures")))
+    fake.on("POST", "/batches/b1/retry", Say(202, batch(id="b1.retry-1")))
+    fake.on("GET", "/batches/b1.retry-1/events", Say(events=[batch("completed", id="b1.retry-1", matched=2)]))
+    done = cli("batches", "retry", "b1")
+    assert (done.returncode, json.loads(done.stdout)["id"]) == (0, "b1.retry-1")
+    terminal = cli.on_a_terminal("batches", "retry", "b1", "--no-wait")
+    assert (terminal.close(), "b1.retry-1 is under way" in terminal.shown) == (0, True)
+
+
 def test_a_batch_that_is_not_there_or_over_has_its_exit_code(cli: Cli, fake: FakeServer) -> None:
     fake.on("GET", "/batches/b1", Say(404, {"detail": "there is no batch b1"}))
     assert cli("batches", "pause", "b1").returncode == 5

@@ -162,6 +162,8 @@ class WatchedPartition(Partition):
             self.model.control(command)
         elif isinstance(command, messages.Commit):
             self.model.commit(command, position, self.now)
+        elif isinstance(command, messages.Tick) and command.tick == self.machine.state.tick + 1:
+            self.model.tick(position, self.now)
 
     def _forget(self, request: str) -> None:
         """What the machine has forgotten, long after it was over, may come in force anew."""
@@ -237,7 +239,7 @@ class WatchedPartition(Partition):
         for seq in sorted(written):
             keys |= self._take_over(command, seq, next_seq)
         now_pending = [entry.position for entry in machine.pending]
-        if now_pending != pending:
+        if now_pending != pending or now_pending != [entry.position for entry in model.in_force]:
             self._batches_moved(command, now_pending)
             written.update(self.stored, model.rows)
         for seq in written:

@@ -109,10 +109,13 @@ class Workload:
 
     def batch(self, now: int) -> Routed:
         rng = self.rng
+        action = rng.choice((*ACTIONS, "kill", "cancel", "pause", "purge")) if rng.random() < 0.99 else "bogus"
+        grace = rng.choice((None, 0, SECOND, 20 * SECOND)) if action == "cancel" or rng.random() < 0.01 else None
         return self.anywhere(), messages.Batch(
             request=self.request(0.9),
-            action=rng.choice((*ACTIONS, "kill", "cancel", "pause", "purge")) if rng.random() < 0.99 else "bogus",
+            action=action,
             filter=self.filter(),
+            grace=grace,
             not_after=now + rng.choice((limits.NOT_AFTER_US, limits.NOT_AFTER_US, limits.NOT_AFTER_US, 0, -1)),
             guarded=rng.random() < 0.25,
             dry_run=rng.random() < 0.1,
@@ -194,6 +197,8 @@ class Workload:
             fields["status"] = tuple(rng.sample(STATUSES, rng.choice((1, 1, 2, 3, 4))))
         if rng.random() < 0.15:
             self._narrow(fields)
+        if rng.random() < 0.15:
+            self._of_a_batch(fields)
         return Filter(**fields)
 
     def _narrow(self, fields: dict[str, Any]) -> None:
@@ -212,6 +217,10 @@ class Workload:
             fields[name] = rng.choice(self.times) + rng.choice((-1, 0, 0, 1))
         if rng.random() < 0.02:
             fields["status"] = ("bogus",)
+
+    def _of_a_batch(self, fields: dict[str, Any]) -> None:
+        """Only what another batch has killed, or counted as failed."""
+        fields[self.rng.choice(("killed_by", "failed_of"))] = self.rng.choice((*self.requests[-6:], "nobody's"))
 
     def target(self) -> str:
         of = self.rng.choice(names.TARGETS)
