@@ -217,6 +217,8 @@ LIMITS: Final = {
         "SESSIONS_MAX": Bound("participants that are connected", "refused (429)"),
         "SESSION_CAPACITY_MAX": Bound("attempts that one of them takes at once", "refused (400)"),
         "LEASE_US": Bound("silence after which one has vanished", "what it had is delivered to others"),
+        "REST_US": Bound("silence of drops after which the places that they have freed are used again", "–"),
+        "REST_MAX_US": Bound("how long such a place stays empty", "it is used again"),
         "KEEP_ALIVE_US": Bound("pause in a stream of deliveries", "an empty frame is sent"),
         "REPORTS_MAX": Bound("reports in one request", "refused (400)"),
         "REPORTS_BYTES_MAX": Bound("bytes of them", "refused (413)"),

@@ -94,6 +94,9 @@ SESSION_CAPACITY_MAX: Final = 10_000
 """Attempts that one participant takes at once."""
 LEASE_US: Final = 10 * SECOND_US
 """A participant that is silent for so long has vanished."""
+REST_US: Final = SECOND_US // 2
+REST_MAX_US: Final = 2 * SECOND_US
+"""A participant's place that a drop has freed stays empty until no drop has come for so long, and so long at most."""
 KEEP_ALIVE_US: Final = SECOND_US
 """How often a stream of deliveries shows that it lives."""
 REPORTS_MAX: Final = 4_096
