@@ -123,7 +123,8 @@ def _process(
     finally:
         process.terminate()
         try:
-            process.wait(_END_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
         finally:
             process.kill()
             process.wait()
