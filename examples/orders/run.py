@@ -25,7 +25,7 @@ from coordinator.client import Client, Filter, UnreachableError, cancel, restart
 
 ITEMS: Final = ("chair", "lamp", "shelf", "table")
 BANKS: Final = ("east", "north", "south", "west", "harbour")
-AT_ONCE: Final = 50
+AT_ONCE: Final = 20
 """Orders are placed so many at a time."""
 BUSY_S: Final = 300
 """For longer the shop cannot be busy with what it has."""
