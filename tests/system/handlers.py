@@ -29,6 +29,11 @@ def record(text: str) -> None:
         file.write(f"{text}\n")
 
 
+def gate(record: Path) -> Path:
+    """The file that lets those go that hang."""
+    return record.with_suffix(".gate")
+
+
 # -- steps, deployments --------------------------------------------------------------------------------------
 
 
@@ -40,10 +45,10 @@ async def pay(ctx: Context, number: int) -> int:
 
 @shop.handler
 async def buy(ctx: Context, number: int) -> list[int]:
-    """Calls, runs, and then hangs for as long as the deployment's first process lives."""
+    """Calls, runs, and hangs until it is let go or an attempt has failed."""
     paid = await ctx.call("Shop/pay", number)
     packed = await ctx.run("pack", pack, number)
-    await ctx.run("hang", hang, ctx.attempt)
+    await ctx.run("hang", hang, ctx.retry)
     return [paid, packed]
 
 
@@ -52,16 +57,18 @@ async def pack(number: int) -> int:
     return number
 
 
-async def hang(attempt: int) -> None:
-    record(f"attempt {attempt}")
-    if attempt == 1:
-        await asyncio.Event().wait()
+async def hang(failed: int) -> None:
+    record(f"failed {failed}")
+    if not failed:
+        while not gate(Path(sys.argv[3])).exists():  # noqa: ASYNC110 - another process makes it
+            await asyncio.sleep(0.05)
+        record("late")
 
 
 @shop.handler
 async def changes(ctx: Context) -> str:
     if sys.argv[2] == "dp_other":
-        await ctx.run("other", hang, 2)
+        await ctx.run("other", hang, 1)
     else:
         await ctx.call("Shop/pay", 1)
     await ctx.sleep("700ms")

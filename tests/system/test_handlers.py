@@ -1,6 +1,7 @@
 """Handlers written with the library, on a real server: what outlives processes, what ends, and what never starts."""
 
 import json
+import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from coordinator.model import limits
 from tests.http.surface import assert_problem
 from tests.system import evidence
-from tests.system.handlers import handlers
+from tests.system.handlers import gate, handlers
 from tests.system.server import Server, eventually
 
 
@@ -82,20 +83,31 @@ def at(shown: str) -> datetime:
 # -- what outlives processes ---------------------------------------------------------------------------------
 
 
-def test_a_participant_that_is_killed_repeats_no_step_elsewhere(alone: Server, record: Path) -> None:
+def test_what_a_killed_and_a_frozen_participant_had_goes_on_elsewhere_and_no_step_is_repeated(
+    alone: Server, record: Path
+) -> None:
+    count = 6
     alone.start()
-    with handlers(alone.url, record) as first:
-        ids = [alone.send("Shop/buy", content=b"%d" % number) for number in range(5)]
-        eventually(lambda: lines(record).count("attempt 1") == 5)
-        first.kill()
+    with handlers(alone.url, record) as killed, handlers(alone.url, record) as frozen:
+        eventually(lambda: participants(alone) == 2)
+        ids = [alone.send("Shop/buy", content=b"%d" % number) for number in range(count)]
+        eventually(lambda: lines(record).count("failed 0") == count)
+        killed.kill()
+        frozen.send_signal(signal.SIGSTOP)
         with handlers(alone.url, record):
-            assert [output(alone, id) for id in ids] == [[number, number] for number in range(5)]
-    done = lines(record)
-    assert sorted(done[:-5]) == sorted(
-        [f"paid {n}" for n in range(5)] + [f"packed {n}" for n in range(5)] + ["attempt 1"] * 5
-    )
-    assert done[-5:] == ["attempt 2"] * 5
-    assert [alone.get(id)["last_failure"] for id in ids] == ["its participant vanished"] * 5
+            assert [output(alone, id) for id in ids] == [[number, number] for number in range(count)]
+            ended = [alone.get(id) for id in ids]
+            assert {one["last_failure"] for one in ended} == {"its participant vanished"}
+            # Its reports are of attempts that are over: nothing comes of them, and it is one of two participants again.
+            gate(record).touch()
+            frozen.send_signal(signal.SIGCONT)
+            eventually(lambda: "late" in lines(record))
+            eventually(lambda: participants(alone) == 2)
+            assert [alone.get(id) for id in ids] == ended
+            assert [output(alone, id) for id in ids] == [[number, number] for number in range(count)]
+    each = [f"{done} {number}" for done in ("paid", "packed") for number in range(count)]
+    again = ["failed 0", "failed 1"] * count
+    assert sorted(line for line in lines(record) if line != "late") == sorted(each + again)
 
 
 def test_state_results_and_sleeps_outlive_every_process(alone: Server, record: Path) -> None:
