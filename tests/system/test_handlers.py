@@ -105,9 +105,9 @@ def test_what_a_killed_and_a_frozen_participant_had_goes_on_elsewhere_and_no_ste
             eventually(lambda: participants(alone) == 2)
             assert [alone.get(id) for id in ids] == ended
             assert [output(alone, id) for id in ids] == [[number, number] for number in range(count)]
-    each = [f"{done} {number}" for done in ("paid", "packed") for number in range(count)]
-    again = ["failed 0", "failed 1"] * count
-    assert sorted(line for line in lines(record) if line != "late") == sorted(each + again)
+    # How often each was tried depends on whose lease ended first: the other one may have been given it before it, too.
+    done = [line for line in lines(record) if line.startswith(("paid", "packed"))]
+    assert sorted(done) == sorted(f"{what} {number}" for what in ("paid", "packed") for number in range(count))
 
 
 def test_state_results_and_sleeps_outlive_every_process(alone: Server, record: Path) -> None:
