@@ -111,7 +111,7 @@ def _changed(progress: "Progress") -> None:
     if not output.for_people():
         output.say(output.json_text(progress))
         return
-    from coordinator.cli.watching import counts
+    from coordinator.cli.watching import counts, grace
 
     limit = "" if progress.rate is None else f", at most {progress.rate:,}/s"
-    output.say(f"{progress.id} is {progress.state}{limit}: {counts(progress)}")
+    output.say(f"{progress.id} is {progress.state}{limit}: {counts(progress)}{grace(progress)}")

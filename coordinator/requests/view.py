@@ -192,8 +192,8 @@ def _counts(tally: Tally) -> dict[str, Any]:
 
 
 def _filter(filter: Filter) -> dict[str, Any]:
-    """The filter in the words and times of the API, without what does not restrict."""
-    shown = {name: getattr(filter, name) for name in filter.__struct_fields__}
+    """The filter in the words and times of the API, without what does not restrict; of a retry that of the first."""
+    shown = {name: getattr(filter, name) for name in filter.__struct_fields__ if name != "failed_of"}
     return {
         name: _time(value) if name.startswith(("created_", "modified_")) else value
         for name, value in shown.items()

@@ -166,7 +166,8 @@ class Gateway:
             raise UnavailableError(_stands_still(partition, standing.failure))
 
     async def act(self, action: Action, id: str, *, deployment: str | None = None) -> Answer:
-        """An action on one invocation."""
+        """An action on one invocation. Raises CallerError when the deployment is not registered."""
+        self._check_deployment(deployment)
         partition = ids.partition_of(id, self.partitions)
         return await self.send(partition, messages.Act(action=action, id=id, deployment=deployment))
 
@@ -371,6 +372,7 @@ class Gateway:
             raise CallerError(objection)
         known = self._requests.get(submit.request)
         if known is None or known.submission is None:
+            self._check_names(submit)
             if self._requests.active_count >= limits.ACTIVE_REQUESTS_MAX:
                 raise BusyError(f"{limits.ACTIVE_REQUESTS_MAX} batches are under way; wait for one to end")
             known = await self._append_request(submit.request, submit)
@@ -379,6 +381,19 @@ class Gateway:
         if known.submission is None or not submission.repeats(known.submission, submit):
             raise ConflictError(f"batch {submit.request} was submitted with another body; use another request id")
         return view(known, wall_clock_us()), False
+
+    def _check_names(self, submit: messages.Submit) -> None:
+        """What a new batch names must be there: a name that is misspelt would do nothing, or what nobody can run."""
+        self._check_deployment(submit.deployment)
+        killed_by = submit.filter.killed_by
+        if killed_by is not None and self.batch(killed_by) is None:
+            raise CallerError(f"there is no batch {killed_by}, or no longer", field="filter.killed_by")
+
+    def _check_deployment(self, id: str | None) -> None:
+        if id is not None and self._requests.deployments().get(id) is None:
+            raise CallerError(
+                f"deployment {id} is not registered; GET /deployments lists those that are", field="deployment"
+            )
 
     async def control(
         self, request: str, *, paused: bool | None = None, aborted: bool = False, rate: int | None = None

@@ -144,6 +144,14 @@ def test_one_batch_is_shown_with_its_share_on_each_partition(cli: Cli, fake: Fak
     assert shown.splitlines()[-1].split() == ["0", "running", "7", "50%", "3", "matched,", "2", "ended"]
 
 
+def test_a_batch_that_waits_for_its_grace_says_so(cli: Cli, fake: FakeServer) -> None:
+    waiting = batch("completed", grace_s=30.0, awaits_grace=True, retry_of="b0", matched=1, signalled=1)
+    fake.on("GET", "/batches/b1", Say(200, waiting))
+    shown = cli("batches", "get", "b1", "-o", "table").stdout
+    assert "grace: 30s\nretry of: b0\n" in shown
+    assert "1 asked to end and still at it; what has not ended after 30s is killed" in " ".join(shown.split())
+
+
 def test_watching_ends_with_the_batch_and_its_exit_code(cli: Cli, fake: FakeServer) -> None:
     fake.on("GET", "/batches/b1", Say(200, batch()))
     fake.on("GET", "/batches/b1/events", Say(events=[batch(), batch("completed-with-failures", failed=2)]))

@@ -185,8 +185,31 @@ def test_the_failed_of_a_batch_are_tried_again_and_only_those(at: Live) -> None:
     assert at("POST", "/batches/t/retry").status_code == 202
     again = finished(at, "t.retry-1")
     assert (again["retry_of"], again["matched"], again["failed"]) == ("t", 3, 3)
+    assert again["filter"] == first["filter"] == {"service": "Taken"}
     assert at("POST", "/batches/t/retry").status_code == 200
     assert_problem(at("POST", "/batches/none/retry"), 404)
+
+
+def test_what_names_something_that_is_not_there_is_refused(at: Live) -> None:
+    restart = {"action": "restart-as-new", "filter": {"killed_by": "nobodys"}}
+    assert_problem(
+        at("POST", "/batches", json=restart), 400, field="filter.killed_by", says="there is no batch nobodys"
+    )
+    resume = {"action": "resume", "filter": {"service": "Lost"}, "deployment": "dp_0"}
+    assert_problem(at("POST", "/batches", json=resume), 400, field="deployment", says="dp_0 is not registered")
+    lost = start(at, "Lost/run")
+    assert at("PATCH", f"/invocations/{lost}/pause").status_code == 200
+    path = f"/invocations/{lost}/resume?deployment=dp_0"
+    assert_problem(at("PATCH", path), 400, field="deployment", says="dp_0 is not registered")
+    assert at("GET", f"/invocations/{lost}").json()["status"] == "paused"
+
+
+def test_a_deployment_that_is_registered_may_be_gone_on_with(at: Live) -> None:
+    registered = {"id": "dp_1", "services": [{"name": "New", "type": "service", "handlers": [{"name": "run"}]}]}
+    assert at("POST", "/deployments", json=registered).status_code == 201
+    body = {"request_id": "go-on", "action": "resume", "filter": {"service": "New"}, "deployment": "dp_1"}
+    assert at("POST", "/batches", json=body).status_code == 202
+    assert at("POST", "/batches", json=body).status_code == 200
 
 
 def test_an_import_is_there_once_it_is_answered_and_a_slow_batch_over_it_can_be_ended(at: Live) -> None:

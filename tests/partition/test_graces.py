@@ -78,14 +78,16 @@ def test_a_sleeper_whose_time_comes_at_that_tick_does_not_wake() -> None:
     assert world.status(id) == "killed"
 
 
-def test_what_another_has_asked_is_left_to_that_one() -> None:
+def test_what_the_cancel_has_not_asked_is_left_alone() -> None:
     world = World()
-    id = world.in_status("running")
-    world.act("cancel", id)
-    world.batch("c", "cancel", ALL, grace=GRACE)
-    world.tick_until_idle()
+    before = world.in_status("running")
+    world.act("cancel", before)
+    [mine] = cancelled(world)
+    other, late = world.in_status("running", service="Other"), world.in_status("running")
     world.tick(after=GRACE)
-    assert (world.status(id), world.counts("c")) == ("running", {"matched": 1, "already_signalled": 1})
+    world.tick_until_idle()
+    assert [world.seen(id) for id in (mine, before, other, late)] == ["killed", "running", "running", "running"]
+    assert world.counts("c") == {"matched": 2, "ended": 1, "already_signalled": 1}
 
 
 def test_its_children_are_killed_too_and_are_on_the_cancels_account() -> None:

@@ -47,6 +47,10 @@ class InForce:
     gone: int = 0
     """Members that were no more when a committed batch's scan ended."""
 
+    def ended(self, row: Invocation) -> bool:
+        """Whether it has ended the row itself."""
+        return self.hits.get(row.seq) == Counter.ENDED
+
     def effect_on(self, row: Invocation) -> str | None:
         """Change the row; the counter, or None when the row is gone."""
         if self.marks:
@@ -85,8 +89,9 @@ class EagerBatch:
         return self.committed if self.guarded else self.marking
 
     @property
-    def positions(self) -> set[int]:
-        return {entry.position for entry in (self.marking, self.committed, self.kill) if entry is not None}
+    def entries(self) -> tuple[InForce, ...]:
+        """Those that have been in force, in order."""
+        return tuple(entry for entry in (self.marking, self.committed, self.kill) if entry is not None)
 
 
 @dataclass
@@ -202,8 +207,8 @@ class EagerModel:
         tests = [filters.predicate(plain)]
         if c.filter.killed_by is not None:
             by = self.batches.get(c.filter.killed_by)
-            positions = set() if by is None else by.positions
-            tests.append(lambda row: row.outcome == Outcome.KILLED and row.batch in positions)
+            entries = () if by is None else by.entries
+            tests.append(lambda row: row.outcome == Outcome.KILLED and any(entry.ended(row) for entry in entries))
         if c.filter.failed_of is not None:
             of = self.batches.get(c.filter.failed_of)
             entry = None if of is None or of.state in ("pending", "prepared") or of.dry_run else of.acting
@@ -232,7 +237,7 @@ class EagerModel:
         over = [batch for batch in over if batch.acting is not None and batch.acting.at + (batch.grace or 0) <= now]
         if not over or not self._has_room():
             return
-        batch = min(over, key=lambda one: min(one.positions))
+        batch = min(over, key=lambda one: one.entries[0].position)
         assert batch.acting is not None
         asked_at = batch.acting.position
         batch.kill = InForce(
