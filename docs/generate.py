@@ -86,6 +86,7 @@ CASES: Final = (
     ("`restart-as-new`", "a completed one of a workflow", 409, "it belongs to a workflow"),
     ("`restart-as-new`", "a completed one that was imported", 409, "it was imported without its input"),
     ("`cancel`", "one that is asked to cancel already", 202, "unchanged; it holds one open cancel"),
+    ("`cancel`", "one that was imported as running", 202, "`ready`; nobody holds it, and its next attempt is told"),
 )
 """Where more than the status tells the answer; the tests ask each of a partition."""
 

@@ -91,6 +91,7 @@ OF: dict[str, list[messages.Message]] = {
     "one that is ready, running or suspended": [imported(Status.SUSPENDED)],
     "a completed one of a workflow": [invoked(type=2), KILL],
     "a completed one that was imported": [imported(Status.COMPLETED)],
+    "one that was imported as running": [imported(Status.RUNNING)],
     "one that is asked to cancel already": [imported(Status.SUSPENDED), act(Action.CANCEL)],
 }
 

@@ -81,6 +81,13 @@ def test_the_server_answers_as_documented(served: Server, status: str, action: s
         assert becomes in (after["status"], after["outcome"])
 
 
+def test_one_that_was_imported_as_running_is_held_by_nobody_and_told_by_its_next_attempt(server: Server) -> None:
+    imported = row("Gone/run", "running")
+    server.import_lines(lines([imported]))
+    assert server("PATCH", f"/invocations/{imported['id']}/cancel").status_code == 202
+    assert server.get(imported["id"])["status"] == "ready"
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [*(("PATCH", f"/{action}") for action in ACTIONS), ("DELETE", ""), ("DELETE", "/purge"), ("GET", "")],
