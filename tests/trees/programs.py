@@ -92,8 +92,8 @@ class Ledger:
         self.parked.pop(self._rng.randrange(len(self.parked))).set_result(None)
 
 
-def services(ledger: Ledger) -> list[AnyService]:
-    """A service, a virtual object and a workflow whose handlers run programs."""
+def services(ledger: Ledger, retention: str | None) -> list[AnyService]:
+    """A service, a virtual object and a workflow whose handlers run programs, kept for so long."""
 
     async def play(ctx: Context, program: Program) -> Any:
         kept: list[CallFuture] = []
@@ -106,9 +106,9 @@ def services(ledger: Ledger) -> list[AnyService]:
     async def look(ctx: Context, program: Program) -> Any:
         return [ctx.id, await ctx.get("count")]
 
-    plain = Service("Plain", retry=RETRY)
-    thing = VirtualObject("Thing", retry=RETRY)
-    flow = Workflow("Flow", retry=RETRY)
+    plain = Service("Plain", retry=RETRY, retention=retention, idempotency_retention=retention)
+    thing = VirtualObject("Thing", retry=RETRY, retention=retention)
+    flow = Workflow("Flow", retry=RETRY, retention=retention, workflow_retention=retention)
     plain.handler(name="play")(play)
     thing.handler(name="play")(play)
     thing.shared(name="look")(look)
@@ -194,13 +194,13 @@ class Author:
     def target(self, above: int) -> tuple[str, str | None, int]:
         """Whom to call where keys up to `above` are held: the target, an idempotency key, and what is held there."""
         rng = self._rng
-        number = above + rng.choice((1, 1, 2, 3))
+        number = above + rng.choice((1, 1, 1, 2))
         kind = rng.random()
-        if number >= KEYS or kind < 0.55:
+        if number >= KEYS or kind < 0.4:
             return "Plain/play", None, above
-        if kind < 0.7:
+        if kind < 0.65:
             return "Plain/play", f"once{number}", number
-        if kind < 0.75:
+        if kind < 0.7:
             return f"{rng.choice(('Thing', 'Flow'))}/{number}/look", None, number
         return f"{rng.choice(('Thing', 'Thing', 'Flow'))}/{number}/play", None, number
 

@@ -49,11 +49,11 @@ class Tree:
     def __init__(self, seed: str) -> None:
         self.rng = rng = random.Random(seed)
         self.bounds = Bounds(
-            rows_per_record=rng.choice((limits.ROWS_PER_RECORD_MAX, 4)),
+            rows_per_record=rng.choice((limits.ROWS_PER_RECORD_MAX, 4, 2)),
             deliveries=rng.choice((limits.DELIVERIES_MAX, 4, 2)),
         )
         self.ledger = programs.Ledger(rng)
-        declared: list[AnyService] = programs.services(self.ledger)
+        declared: list[AnyService] = programs.services(self.ledger, rng.choice((None, None, "0s", "1s")))
         self.world = World(rng, declared, partitions=rng.choice((1, 2, 3, 4)))
         self.world.on_completed = self._completed
         self.ledger.may_be_told = self.world.may_be_told
@@ -132,13 +132,14 @@ class Tree:
     # -- what happens to it ----------------------------------------------------------------------------------
 
     def _act(self) -> None:
-        """Somebody ends one, mostly one in the middle of its tree; or does it in several steps."""
+        """Somebody ends one, mostly one that others depend on; or does it in several steps."""
         rng, rows = self.rng, self.world.rows()
         if not rows:
             return
         parents = [row for row in rows if row.ties & CHILDREN]
-        id = rng.choice(parents if parents and rng.random() < 0.7 else rows).id
-        for action in rng.choice((*((action,) for action in ACTIONS), *COMBINED)):
+        shared = [row for row in rows if row.id in self.world.attached.values()]
+        id = rng.choice(rng.choice((parents, parents, shared, rows)) or rows).id
+        for action in rng.choice(COMBINED) if rng.random() < 0.5 else (rng.choice(ACTIONS),):
             self.world.command(messages.Act(action=action, id=id))
 
     def _batch(self) -> None:

@@ -23,6 +23,7 @@ from coordinator.model.statuses import OUTCOME_NAMES, Outcome, Status
 from coordinator.participant.services import AnyService
 from coordinator.participant.transport import Answer
 from coordinator.partition import ticks
+from coordinator.partition.outputs import Outgoing
 from coordinator.partition.state import DELIVERIES
 from coordinator.requests.deployments import Registry
 from coordinator.runtime.dispatch import reports
@@ -70,7 +71,7 @@ class World:
         self._outboxes: list[deque[bytes]] = [deque() for _ in self.partitions]
         """What the dispatcher has appended and no partition has read."""
         self._sessions = 0
-        self._attached: dict[str, str] = {}
+        self.attached: dict[str, str] = {}
         """Id of a call that met an invocation which was there already → the id of that one."""
         self.completed: dict[str, messages.Completed] = {}
         """Those whose handlers have ended them."""
@@ -88,7 +89,7 @@ class World:
         self.links.send(number, outgoing)
         for entry in outgoing:
             if entry.destination == DELIVERIES:
-                self._delivered(number, messages.decode_delivery(entry.value))
+                self._delivered(number, messages.decode_delivery(entry.value), outgoing)
                 self._feeds[number].append(entry.value)
         return answer
 
@@ -98,7 +99,7 @@ class World:
         answer = self.append(pair[1], value)
         command = messages.decode_command(value)
         if isinstance(command, messages.Invoke) and answer.id != command.id:
-            self._attached[command.id] = answer.id
+            self.attached[command.id] = answer.id
 
     def arrive_again(self) -> None:
         """A message between two partitions comes once more."""
@@ -133,14 +134,17 @@ class World:
         for key in concerned - {None}:
             keys.check(key, store, machine)
 
-    def _delivered(self, number: int, delivery: messages.AnyDelivery) -> None:
+    def _delivered(self, number: int, delivery: messages.AnyDelivery, outgoing: list[Outgoing]) -> None:
         """A partition tells participants something; it must agree with what it was told."""
         if isinstance(delivery, messages.Start):
             known = len(self.journals.get(delivery.id, ()))
             found = [entry.step for entry in delivery.entries]
             assert delivery.more or found == list(range(known)), f"{delivery} lacks steps: it had taken {known}"
         elif isinstance(delivery, messages.Signal):
-            children = self.partitions[number].store.edges(delivery.id, "", 1)
+            children = set(self.partitions[number].store.edges(delivery.id, "", limits.CHILDREN_MAX))
+            # A batch in force has asked it to cancel before it called those that this very record says it has.
+            commands = [messages.decode_command(entry.value) for entry in outgoing if entry.destination >= 0]
+            children -= {command.id for command in commands if isinstance(command, messages.Invoke)}
             assert not children, f"{delivery.id} is told to cancel before {children} has ended"
 
     def _applied(self, report: messages.Report) -> None:
@@ -407,12 +411,10 @@ class World:
 
     def may_be_told(self, called: str, outcome: str) -> bool:
         """Whether a call of this id can have come back so, otherwise than well."""
-        ending = self.endings.get(self._attached.get(called, called))
+        ending = self.endings.get(self.attached.get(called, called))
         if ending is not None and outcome == OUTCOME_NAMES[ending]:
             return True
-        if (
-            called in self._attached
-        ):  # not the caller's own: it may be cancelled, or the other purged, before it is told
+        if called in self.attached:  # not the caller's own: it may be cancelled, or the other purged, before it is told
             return outcome in ("cancelled", "failure")
         return ending is None and outcome == "cancelled"  # never begun, by a caller that is to cancel
 
@@ -444,7 +446,7 @@ class World:
             assert edges or not requested, f"{row} waits for children to be cancelled and has none"
             for child in edges:
                 # What is not its own is not asked to cancel, and not waited for then.
-                called = self.row(child if requested else self._attached.get(child, child))
+                called = self.row(child if requested else self.attached.get(child, child))
                 live = called is not None and called.status != Status.COMPLETED
                 assert live, f"{row} waits for {child}, which has ended or is not its own: {called}"
                 assert not requested or called.cancel, f"{row} waits to cancel for a child that was not asked: {called}"
