@@ -183,7 +183,7 @@ async def answers(client: Client) -> None:
             await asyncio.sleep(0.1)
 
 
-async def main(orders: int = 1_000, grace_s: float = 5.0) -> bool:
+async def main(orders: int = 1_000, grace_s: float = 10.0) -> bool:
     """The day, with all that it needs."""
     with tempfile.TemporaryDirectory(prefix="coordinator-orders-") as name, contextlib.ExitStack() as running:
         folder = Path(name)
