@@ -211,8 +211,6 @@ def control(m: "Machine", c: messages.Control) -> Answer:
     if c.rate != state.rate or state.paused:  # what a pause has left unused does not come on top later
         state.rate, state.rate_since, state.rate_from = c.rate, m.now, state.tally.matched + state.members
     state.paused = c.paused
-    if state.kill is not None:
-        state.kill.paused = c.paused
     if c.aborted and not state.aborted:
         state.aborted = True
         if state.phase in (Phase.PENDING, Phase.PREPARED):

@@ -3,7 +3,7 @@
 That is a batch within the batch. It comes into force at the position of the tick that finds the time over, folds into
 rows and is scanned as any other, but it has no progress and no name of its own: what it ends, the cancel counts, and
 what follows is on the cancel's account. It matches the rows whose open cancel is this one's. A row that the cancel's
-own scan has not come to by then meets both when it is looked at, in order.
+own scan has not come to by then meets both when it is looked at, in order; the scan of the kill follows the cancel's.
 """
 
 from typing import TYPE_CHECKING
@@ -46,7 +46,6 @@ def _kill(m: "Machine", state: BatchState) -> None:
         phase=Phase.PENDING,
         action=Action.KILL,
         filter=filter,
-        paused=state.paused,
         scan=batches.scan_of(msgspec.structs.replace(state.filter, failed_at=None)),  # those may be forgotten sooner
         below=state.below,
     )

@@ -81,6 +81,14 @@ class Pending:
         """Statuses in which even a row without ties takes the single path."""
         return frozenset(status for status, effect in self.effects.items() if effect is None)
 
+    @property
+    def rests(self) -> bool:
+        """Whether its scan has to wait: it is paused, or a part of one whose own scan has not ended.
+
+        So what kills after a grace comes to no row before the cancel has, whose rate and pauses hold for both.
+        """
+        return self.state.paused or (self.account is not self.state and self.account.phase is Phase.PENDING)
+
     def let_budget_lapse(self, now: int) -> None:
         """What was not used for more than a second is lost: a rate is no average over times without ticks."""
         state, budget = self.state, self.rate_budget(now)

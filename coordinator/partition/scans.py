@@ -33,7 +33,7 @@ def scan(m: "Machine", sweep_max: int, single_max: int) -> bool:
     for pending in sorted(m.pending, key=lambda pending: (pending.position <= turn, pending.position)):
         if sweep_left <= 0 or m.rows_left <= 0:
             break
-        if pending.state.paused or pending.rate_budget(m.now) == 0:
+        if pending.rests or pending.rate_budget(m.now) == 0:
             continue
         pending.let_budget_lapse(m.now)
         m.state.turn = pending.position

@@ -62,7 +62,7 @@ def next_due(m: "Machine", now: int) -> int | None:
         return now
     dues = [timer] if (timer := m.store.next_timer()) is not None else []
     for pending in m.pending:
-        if not pending.state.paused:
+        if not pending.rests:
             budget = pending.rate_budget(now)
             if budget is None:
                 return now
@@ -76,7 +76,7 @@ def next_due(m: "Machine", now: int) -> int | None:
 def sweeps_on(m: "Machine") -> bool:
     """Whether a scan has so far to go that there is work for two more ticks at least."""
     return any(
-        not pending.state.paused
+        not pending.rests
         and pending.state.rate is None
         and pending.state.below - pending.state.cursor > 3 * limits.TICK_SWEEP_MAX
         for pending in m.pending

@@ -70,6 +70,29 @@ def test_a_row_that_the_cancel_had_not_come_to_meets_both_in_order() -> None:
     assert (world.status(id), world.counts("c")) == ("killed", {"matched": 1, "ended": 1})
 
 
+def test_its_scan_follows_the_cancels_so_that_a_rate_holds_for_both() -> None:
+    world = World()
+    ids = [world.in_status("running") for _ in range(5)]
+    world.batch("c", "cancel", ALL, grace=0, rate=1)
+    world.tick()
+    world.tick(after=SECOND)
+    assert [world.status(id) for id in ids] == ["killed", *["running"] * 4]
+    assert {world.seen(id) for id in ids} == {"killed"}
+    assert world.counts("c") == {"matched": 1, "ended": 1}
+    world.append(messages.Control(request="c", revision=1), to=0)  # without the rate
+    world.tick_until_idle()
+    assert world.counts("c") == {"matched": 5, "ended": 5}
+
+
+def test_a_pause_that_comes_after_the_cancels_scan_does_not_hold_it() -> None:
+    world = World()
+    first, second = cancelled(world, 2)
+    world.tick(after=GRACE, single=1)
+    world.append(messages.Control(request="c", revision=1, paused=True), to=0)
+    world.tick_until_idle()
+    assert [world.status(first), world.status(second)] == ["killed", "killed"]
+
+
 def test_a_sleeper_whose_time_comes_at_that_tick_does_not_wake() -> None:
     world = World()
     [id] = cancelled(world)
