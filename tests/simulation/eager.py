@@ -93,6 +93,10 @@ class EagerBatch:
         """Those that have been in force, in order."""
         return tuple(entry for entry in (self.marking, self.committed, self.kill) if entry is not None)
 
+    def has_killed(self, row: Invocation) -> bool:
+        """Whether it has ended the row itself, by a kill."""
+        return row.outcome == Outcome.KILLED and any(entry.ended(row) for entry in self.entries)
+
 
 @dataclass
 class Controls:

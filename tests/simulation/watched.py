@@ -16,7 +16,7 @@ from typing import Any
 
 from coordinator.model import ids, limits, messages
 from coordinator.model.invocation import HELD, Invocation, Payload, ServiceType
-from coordinator.model.statuses import ACTIONS, TRANSITIONS, UNCHANGED, Action, Status
+from coordinator.model.statuses import ACTIONS, TRANSITIONS, UNCHANGED, Action, Outcome, Status
 from coordinator.partition import glimpse
 from coordinator.partition.machine import Machine
 from coordinator.partition.outputs import Answer, Outgoing
@@ -401,6 +401,13 @@ class WatchedPartition(Partition):
             assert state.sent == sent.get(request, {})
             assert state.propagated == self.propagated.get(request, 0)
 
+    def _check_killed(self, batch: EagerBatch) -> None:
+        """By the rows' columns a batch has killed what it has ended itself, and nothing that went with it."""
+        positions = {entry.position for entry in batch.entries}
+        for row in self.model.rows.values():
+            if row.outcome == Outcome.KILLED:
+                assert (row.batch in positions) == batch.has_killed(row), f"{batch.request} and {row}"
+
     def check_all(self) -> None:
         """Everything at once, at the end of a log."""
         machine, model = self.machine, self.model
@@ -410,6 +417,7 @@ class WatchedPartition(Partition):
         for request in list(model.batches):
             if request in machine.batches:
                 self.check_tally(machine.batches[request])
+            self._check_killed(model.batches[request])
         for key in self.keys:
             self.keys.check(key, self.store, machine)
         self._check_messages()
