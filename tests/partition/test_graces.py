@@ -208,6 +208,19 @@ def test_it_survives_a_restart(half_done: bool) -> None:
     assert world.counts("c") == {"matched": 2, "ended": 2}
 
 
+def test_a_cancel_is_not_forgotten_while_its_kill_is_in_force() -> None:
+    world = World()
+    slow, other = [world.in_status("running") for _ in range(2)]
+    world.act("cancel", other)  # so it is not for this cancel's grace to kill it, but for its scan to see that
+    world.batch("c", "cancel", Filter(service="Greeter"), grace=GRACE)
+    world.tick_until_idle()
+    machine = world.partitions[0].machine
+    world.tick(after=limits.NOT_AFTER_US + limits.REMEMBERED_US + limits.RETENTION_DEFAULT_US, single=1)
+    assert world.status(slow) == "killed"
+    assert [pending.state.request for pending in machine.pending] == ["c"]
+    assert "c" in machine.batches
+
+
 def test_a_dry_run_has_none() -> None:
     world = World()
     id = world.in_status("running")
