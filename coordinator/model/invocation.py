@@ -24,6 +24,8 @@ class CancelState(IntEnum):
     """Its attached children were asked first and are not all back."""
     SIGNALLED = 2
     """The invocation itself has been told; it surfaces at the next await point."""
+    SURFACED = 3
+    """It has: what the handler does now, it does in the knowledge of it."""
 
 
 class Ties(IntFlag):
