@@ -72,8 +72,8 @@ STALLED_US: Final = 10 * SECOND_US
 RETENTION_DEFAULT_US: Final = DAY_US
 CHILDREN_MAX: Final = 100_000
 DEPTH_MAX: Final = 10_000
-DELIVERIES_MAX: Final = 1_000
-"""Deliveries of one partition that no participant has answered yet."""
+DELIVERIES_MAX: Final = 500
+"""Deliveries of one lane of a partition that no participant has answered yet."""
 NAME_CHARS_MAX: Final = 256
 """Characters of a service, handler, deployment or request id."""
 KEY_CHARS_MAX: Final = 1_024
@@ -94,9 +94,6 @@ SESSION_CAPACITY_MAX: Final = 10_000
 """Attempts that one participant takes at once."""
 LEASE_US: Final = 10 * SECOND_US
 """A participant that is silent for so long has vanished."""
-REST_US: Final = SECOND_US // 2
-REST_MAX_US: Final = 2 * SECOND_US
-"""A participant's place that a drop has freed stays empty until no drop has come for so long, and so long at most."""
 KEEP_ALIVE_US: Final = SECOND_US
 """How often a stream of deliveries shows that it lives."""
 REPORTS_MAX: Final = 4_096

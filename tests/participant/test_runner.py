@@ -43,6 +43,13 @@ class Greeting:
         await self.runner.something_to_report.wait()
         return self.runner.take()
 
+    async def begun(self) -> messages.Report:
+        """Let the attempt that was delivered begin; the report with which it asked."""
+        (asked,) = await self.said()
+        self.runner.answered([asked], [(200, None, None)])
+        await asyncio.sleep(0)  # its task's turn
+        return asked
+
 
 def kinds(reports: list[messages.Report]) -> list[str]:
     return [type(report).__name__ for report in reports]
@@ -52,7 +59,7 @@ def kinds(reports: list[messages.Report]) -> list[str]:
 async def test_a_start_that_is_delivered_twice_runs_once() -> None:
     greeting = Greeting()
     greeting.runner.deliver(START)
-    await greeting.said()
+    await greeting.begun()
     greeting.runner.deliver(START)
     greeting.runner.deliver(replace(START, attempt=1))
     greeting.go_on.set()
@@ -66,9 +73,9 @@ async def test_a_start_that_is_delivered_twice_runs_once() -> None:
 async def test_a_later_attempt_takes_the_place_of_the_one_before() -> None:
     greeting = Greeting()
     greeting.runner.deliver(START)
-    await greeting.said()
+    await greeting.begun()
     greeting.runner.deliver(replace(START, attempt=3))
-    assert [report.attempt for report in await greeting.said()] == [3]
+    assert (await greeting.begun()).attempt == 3
     assert (greeting.runs, greeting.stopped) == ([2, 3], [2])
     await greeting.runner.close(1)
 
@@ -77,30 +84,43 @@ async def test_a_later_attempt_takes_the_place_of_the_one_before() -> None:
 async def test_an_attempt_is_held_until_its_end_is_answered() -> None:
     greeting = Greeting()
     greeting.go_on.set()
-    greeting.runner.deliver(START)
-    reports = await greeting.said()
-    assert kinds(reports) == ["Started", "Completed"]
-    greeting.runner.answered(reports, [(200, None, None)] * 2)
-    greeting.runner.deliver(START)  # delivered anew, by somebody who knows of no end
-    assert kinds(await greeting.said()) == ["Started", "Completed"]
+    for _ in range(2):  # the second time delivered by somebody who knows of no end
+        greeting.runner.deliver(START)
+        await greeting.begun()
+        reports = await greeting.said()
+        assert kinds(reports) == ["Completed"]
+        greeting.runner.answered(reports, [(200, None, None)])
+    assert greeting.runs == [2, 2]
 
 
 @in_a_loop
 async def test_an_attempt_that_is_over_is_dropped_without_another_word() -> None:
     greeting = Greeting()
     greeting.runner.deliver(START)
-    reports = await greeting.said()
-    greeting.runner.answered(reports, [(409, None, "it is over")])
+    asked = await greeting.begun()
+    greeting.runner.answered([asked], [(409, None, "it is over")])
     await greeting.interrupted.wait()
     assert greeting.runner.take() == []
 
 
 @in_a_loop
-async def test_one_that_was_begun_before_says_only_how_it_ends() -> None:
+async def test_no_line_of_a_handler_runs_before_its_partition_has_said_that_it_is_to_be_run() -> None:
     greeting = Greeting()
-    greeting.go_on.set()
-    greeting.runner.deliver(replace(START, deployment="dp_1"))
-    assert kinds(await greeting.said()) == ["Completed"]
+    greeting.runner.deliver(START)
+    asked = await greeting.said()
+    assert asked == [messages.Started(id=ID, attempt=2, deployment="dp_1")]
+    await asyncio.sleep(0)
+    greeting.runner.answered(asked, [(409, "killed", "it is over")])
+    await asyncio.sleep(0)
+    assert (greeting.runs, greeting.runner.take()) == ([], [])
+
+
+@in_a_loop
+async def test_one_that_is_dropped_before_it_has_asked_says_nothing() -> None:
+    greeting = Greeting()
+    greeting.runner.deliver(START)
+    greeting.runner.deliver(messages.Drop(id=ID, attempt=2))
+    assert (await greeting.said(), greeting.runs) == ([], [])
 
 
 @in_a_loop
@@ -118,6 +138,8 @@ async def test_a_long_journal_comes_in_pieces_and_the_handler_waits_for_the_last
         for step in range(2)
     )
     runner.deliver(replace(start, entries=(replace(first, done=False, outcome=None),), values={"a": b"10"}, more=True))
+    asked = runner.take()
+    runner.answered(asked, [(200, None, None)])
     runner.deliver(messages.Notify(id=ID, attempt=2, entry=first))
     runner.deliver(messages.Notify(id=ID, attempt=2, entry=second))  # this one overtakes its piece
     runner.deliver(messages.Context(id=ID, attempt=2, entries=(replace(second, done=False, outcome=None),)))

@@ -195,7 +195,7 @@ async def test_a_report_that_comes_too_late_ends_the_attempt() -> None:
             ended.set()
 
     async with connected("in process", greeter(wait=wait), inactivity="1h") as dispatcher:
-        dispatcher.refusals[messages.Started] = (409, None, "it is over")
+        dispatcher.refusals[messages.Steps] = (409, None, "it is over")
         dispatcher.send("Greeter/wait")
         await ended.wait()
 

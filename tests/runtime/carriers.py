@@ -148,7 +148,7 @@ class World:
     def read(self, partition: Partition, count: int) -> None:
         """The core reads some deliveries."""
         for value in partition.deliveries[partition.read : partition.read + count]:
-            self.core.delivered(partition.number, value, self.now)
+            self.core.delivered(partition.number, value)
             message = messages.decode_delivery(value)
             if isinstance(message, messages.Drop):
                 self.dropped.add((message.id, message.attempt))
@@ -211,7 +211,6 @@ class World:
         elif choice < 0.63:
             self.now += rng.choice((SECOND // 10, SECOND, 6 * SECOND))
             self.core.look_at_leases(self.now)
-            self.core.look_at_rests(self.now)
         elif choice < 0.66:
             held = [row for row in partition.rows.values() if row.held]
             if held:
@@ -265,7 +264,7 @@ class World:
         having: set[str] = set()
         for participant in self.participants:
             session = participant.session
-            assert len(session.attempts) + session.resting <= session.capacity
+            assert len(session.attempts) <= session.capacity
             assert not having & session.attempts.keys(), "two sessions have one invocation"
             having |= session.attempts.keys()
 
@@ -287,7 +286,6 @@ class World:
                 if participant.session.streaming:
                     participant.session.heard(self.now)
             self.core.look_at_leases(self.now)
-            self.core.look_at_rests(self.now)
             for partition in self.partitions:
                 self.apply(partition, 1_000)
                 partition.deliver(self.rng)

@@ -55,18 +55,14 @@ class Scene:
         self.core.stream_opened(session, 0)
         return session
 
-    def deliver(self, *deliveries: messages.Delivery, at: int = 0) -> None:
+    def deliver(self, *deliveries: messages.Delivery) -> None:
         for delivery in deliveries:
-            self.core.delivered(0, messages.encode(delivery), at)
+            self.core.delivered(0, messages.encode(delivery))
 
 
 def start(number: int, attempt: int = 1, **fields: object) -> messages.Start:
     given = {"service": "Greeter", "handler": "greet", **fields}
     return messages.Start(id=IDS[number], attempt=attempt, **given)  # type: ignore[arg-type]
-
-
-def drop(number: int, attempt: int = 1) -> messages.Drop:
-    return messages.Drop(id=IDS[number], attempt=attempt)
 
 
 def taken(session: Session) -> list[messages.Delivery]:
@@ -77,7 +73,7 @@ def test_a_delivery_goes_out_as_it_stands_on_the_log() -> None:
     at = Scene()
     session = at.session()
     value = messages.encode(start(0, input=b"x" * 100))
-    at.core.delivered(0, value, 0)
+    at.core.delivered(0, value)
     assert session.take(1 << 20) == framing.frame(value)
     assert at.core.take_woken() == {session}
 
@@ -159,55 +155,8 @@ def test_a_drop_takes_a_start_out_of_the_queue() -> None:
     at = Scene()
     session = at.session(capacity=1)
     at.deliver(start(0), start(1), start(2))
-    at.deliver(drop(0), drop(2))
-    at.core.look_at_rests(limits.REST_US)
+    at.deliver(messages.Drop(id=IDS[0], attempt=1), messages.Drop(id=IDS[2], attempt=1))
     assert taken(session) == [start(1)]
-
-
-def test_what_a_drop_has_freed_rests_until_no_more_drops_come() -> None:
-    """Else each that is killed while it runs would start another one that is killed as well."""
-    at = Scene()
-    session = at.session(capacity=2)
-    at.deliver(*(start(number) for number in range(8)))
-    taken(session)
-    rest = limits.REST_US
-    for number in range(4):  # the last two were waiting
-        now = number * rest // 2
-        at.deliver(drop(number), at=now)
-        at.core.look_at_rests(now)
-    assert taken(session) == [drop(0), drop(1)]
-    assert at.core.rests_until == now + rest
-    at.core.look_at_rests(now + rest - 1)
-    assert not session.has_outgoing
-    at.core.look_at_rests(now + rest)
-    assert taken(session) == [start(4), start(5)]
-    assert at.core.rests_until is None
-
-
-def test_drops_that_never_cease_keep_no_place_empty_for_long() -> None:
-    at = Scene()
-    session = at.session(capacity=2)
-    at.deliver(*(start(number) for number in range(20)))
-    taken(session)
-    at.deliver(drop(0))
-    assert taken(session) == [drop(0)]
-    pause = limits.REST_US - 1
-    for number, now in enumerate(range(pause, limits.REST_MAX_US, pause)):
-        at.deliver(drop(19 - number), at=now)
-        at.core.look_at_rests(now)
-        assert not session.has_outgoing
-    at.core.look_at_rests(limits.REST_MAX_US)
-    assert taken(session) == [start(2)]
-
-
-def test_what_an_end_has_freed_is_given_away_at_once_beside_what_rests() -> None:
-    at = Scene()
-    session = at.session(capacity=2)
-    at.deliver(*(start(number) for number in range(4)))
-    taken(session)
-    at.deliver(drop(0))
-    at.core.ended(IDS[1], 1)
-    assert taken(session) == [drop(0), start(2)]
 
 
 def test_a_drop_of_what_went_out_goes_ahead_of_everything() -> None:
@@ -215,8 +164,9 @@ def test_a_drop_of_what_went_out_goes_ahead_of_everything() -> None:
     session = at.session()
     at.deliver(start(0))
     taken(session)
-    at.deliver(messages.Signal(id=IDS[0], attempt=1), start(1), drop(0))
-    assert taken(session) == [drop(0), start(1)]
+    drop = messages.Drop(id=IDS[0], attempt=1)
+    at.deliver(messages.Signal(id=IDS[0], attempt=1), start(1), drop)
+    assert taken(session) == [drop, start(1)]
     assert not at.core.has(session, IDS[0], 1)
 
 
@@ -327,7 +277,7 @@ def test_a_new_stream_gives_back_what_the_old_one_may_have_lost() -> None:
     at.core.take_commands()
     at.core.stream_opened(session, 1)
     assert at.core.take_commands() == [ToAppend(0, messages.Released(id=IDS[0], attempt=1))]
-    assert taken(session) == [drop(0), start(1)]
+    assert taken(session) == [messages.Drop(id=IDS[0], attempt=1), start(1)]
 
 
 def test_nothing_is_given_to_a_session_that_does_not_listen() -> None:
@@ -355,4 +305,4 @@ def test_there_is_a_bound_on_sessions_and_on_lanes(monkeypatch: pytest.MonkeyPat
 def test_what_is_no_delivery_is_not_taken() -> None:
     for value in (b"", b"\xc1", messages.encode(messages.ImportEnd()), random.Random(1).randbytes(40)):
         with pytest.raises(msgspec.DecodeError):
-            Scene().core.delivered(0, value, 0)
+            Scene().core.delivered(0, value)

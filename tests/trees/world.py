@@ -331,7 +331,7 @@ class World:
         return found
 
     def _read_delivery(self, number: int) -> None:
-        self.core.delivered(number, self._feeds[number].popleft(), self.now)
+        self.core.delivered(number, self._feeds[number].popleft())
         self.settle_core()
 
     def _step(self, process: Process) -> None:
@@ -355,7 +355,6 @@ class World:
             if not process.frozen:
                 process.runner.poke_due()
         self.core.look_at_leases(self.now)
-        self.core.look_at_rests(self.now)
         self.settle_core()
 
     # -- to the end ------------------------------------------------------------------------------------------
@@ -400,8 +399,6 @@ class World:
             dues += [state.told_at + limits.PROGRESS_INTERVAL_US for state in owing]
         if self.core.sessions > len(self.processes):
             dues.append(self.now + limits.LEASE_US)  # of a process that is no more
-        if self.core.rests_until is not None:
-            dues.append(self.core.rests_until)
         if not dues:
             return False
         self.pass_time(max(1, min(dues) - self.now))

@@ -22,10 +22,6 @@ is what is done in each case of doubt:
 - A `Start` that seems to have been here: publishing is at least once, so it may be a repetition. Then giving it
   back changes nothing, and else its next attempt comes.
 
-A drop seldom comes alone: who kills what runs may have killed what waits here, too. Were the place of what is dropped
-given away at once, the next would start only to be dropped in its turn, and so on through all that waits. So such
-a place rests until no more drops come, yet not for long. One that an end has freed is given away at once.
-
 Nothing of this is stored. A dispatcher that begins lets the partitions take everything back (`reclaim`).
 """
 
@@ -97,10 +93,6 @@ class Dispatch:
         """Deployment with a session → what waits for one of its sessions to have room."""
         self._roomy: dict[str, OrderedDict[str, Session]] = {}
         """Deployment with a session → those of its sessions that have room, whose turn it is first."""
-        self._resting: dict[Session, None] = {}
-        """Sessions with places that drops have freed and nobody has got yet."""
-        self._resting_since = self._dropped_at = 0
-        """When the first of those places was freed; and when the last drop came, of whatever attempt."""
         self._over: OrderedDict[str, int] = OrderedDict()
         """Invocation → the newest attempt of it that is over."""
         self._served: tuple[str, ...] = ()
@@ -147,7 +139,7 @@ class Dispatch:
 
     # -- deliveries ------------------------------------------------------------------------------------------
 
-    def delivered(self, partition: int, value: bytes, now_us: int) -> None:
+    def delivered(self, partition: int, value: bytes) -> None:
         """A partition has delivered this. Raises msgspec.DecodeError when it is no delivery."""
         head = _decode(value)
         if isinstance(head, _Start):
@@ -157,14 +149,11 @@ class Dispatch:
         if attempt is None or attempt.number != head.attempt:
             return  # it is over
         if isinstance(head, _Drop):
-            session = attempt.session
-            self._dropped_at = now_us
-            if session is not None:
-                self._rest(session, now_us)
-                if attempt.sent:
-                    session.drop(value)
-                    self._to_wake.add(session)
+            session = attempt.session if attempt.sent else None
             self._end(attempt)
+            if session is not None:
+                session.drop(value)
+                self._to_wake.add(session)
         elif isinstance(head, _Context):
             self._context(attempt, value, last=head.last)
         elif attempt.session is None:
@@ -216,34 +205,6 @@ class Dispatch:
         attempt = self._attempts.get(id)
         if attempt is not None and attempt.number == number:
             self._end(attempt)
-
-    # -- places that rest ------------------------------------------------------------------------------------
-
-    def _rest(self, session: Session, now_us: int) -> None:
-        """One of its places is about to be freed by a drop."""
-        if not self._resting:
-            self._resting_since = now_us
-        self._resting[session] = None
-        session.resting += 1
-
-    @property
-    def rests_until(self) -> int | None:
-        """When `look_at_rests` is due, None while no place rests."""
-        if not self._resting:
-            return None
-        return min(self._dropped_at + limits.REST_US, self._resting_since + limits.REST_MAX_US)
-
-    def look_at_rests(self, now_us: int) -> None:
-        """Give the resting places away if that is due."""
-        until = self.rests_until
-        if until is None or now_us < until:
-            return
-        rested, self._resting = self._resting, {}
-        for session in rested:
-            session.resting = 0
-            self._room(session)
-        for session in rested:
-            self._fill(session.deployment)
 
     # -- sessions --------------------------------------------------------------------------------------------
 
@@ -301,7 +262,6 @@ class Dispatch:
 
     def _close(self, session: Session, failure: str | None) -> None:
         del self._sessions[session.id]
-        self._resting.pop(session, None)
         session.streaming = False
         self._room(session)
         self._to_wake.add(session)

@@ -68,7 +68,6 @@ class Dispatcher:
         self._outbox = Outbox(log, (), self._appended)
         self._wakers: dict[Session, asyncio.Event] = {}
         """Of those sessions that have a stream."""
-        self._rests: asyncio.TimerHandle | None = None
         self._over = False
 
     # -- its life --------------------------------------------------------------------------------------------
@@ -94,8 +93,6 @@ class Dispatcher:
     def close(self) -> None:
         """Stop. What participants have is taken back by the next one that starts."""
         self.end_streams()
-        if self._rests is not None:
-            self._rests.cancel()
         if self._feed is not None:
             self._leases.cancel()
             self._feed.close()
@@ -206,10 +203,9 @@ class Dispatcher:
     # -- what comes in ---------------------------------------------------------------------------------------
 
     def _delivered(self, partition: int, values: Sequence[bytes]) -> None:
-        now_us = monotonic_us()
         for value in values:
             try:
-                self._core.delivered(partition, value, now_us)
+                self._core.delivered(partition, value)
             except msgspec.DecodeError as error:
                 # Partitions wrote it, so this is no delivery of theirs: whoever did can repeat it as it should be.
                 structlog.get_logger().error("delivery_unreadable", partition=partition, error=str(error))
@@ -217,11 +213,6 @@ class Dispatcher:
 
     def _registered(self) -> None:
         self._core.registered(self._requests.deployments())
-        self._settle()
-
-    def _look_at_rests(self) -> None:
-        self._rests = None
-        self._core.look_at_rests(monotonic_us())
         self._settle()
 
     async def _look_at_leases(self) -> None:
@@ -250,10 +241,6 @@ class Dispatcher:
             waker = self._wakers.get(session)
             if waker is not None:
                 waker.set()
-        rests_until = self._core.rests_until
-        if rests_until is not None and self._rests is None:
-            delay_s = (rests_until - monotonic_us()) / limits.SECOND_US
-            self._rests = self._loop.call_later(delay_s, self._look_at_rests)
 
     def _append(self, partition: int | None, command: messages.Command) -> None:
         value = messages.encode(command)

@@ -45,8 +45,6 @@ class Session:
         """Number of its newest stream of deliveries; 0 before the first."""
         self.streaming = False
         """Whether that one is open."""
-        self.resting = 0
-        """Places that stay empty for now, since drops have freed them."""
         self._outgoing: OrderedDict[str, Attempt] = OrderedDict()
         self._drops: deque[bytes] = deque()
         self._heard_at = now_us
@@ -84,7 +82,7 @@ class Session:
     @property
     def has_room(self) -> bool:
         """Whether it may be given another attempt."""
-        return self.streaming and len(self.attempts) + self.resting < self.capacity
+        return self.streaming and len(self.attempts) < self.capacity
 
     def give(self, attempt: Attempt) -> None:
         """It has this attempt from now on."""
