@@ -205,7 +205,9 @@ LIMITS: Final = {
         "RETENTION_DEFAULT_US": Bound("how long a completed one is kept where nothing else is said", "removed"),
         "CHILDREN_MAX": Bound("attached children that one invocation ever calls", "the call fails in its handler"),
         "DEPTH_MAX": Bound("attached calls above an invocation", "the call fails in its handler"),
-        "DELIVERIES_MAX": Bound("deliveries of a partition that nobody has answered", "queued: the backlog"),
+        "DELIVERIES_MAX": Bound(
+            "deliveries of a lane of a partition that nobody has answered", "queued: the lane's backlog"
+        ),
         "NAME_CHARS_MAX": Bound("a service, handler, deployment or request id", "refused (400)"),
         "KEY_CHARS_MAX": Bound("a key or an idempotency key", "refused (400)"),
         "FAILURE_CHARS_MAX": Bound("the text of a failure", "cut off"),
@@ -218,8 +220,6 @@ LIMITS: Final = {
         "SESSIONS_MAX": Bound("participants that are connected", "refused (429)"),
         "SESSION_CAPACITY_MAX": Bound("attempts that one of them takes at once", "refused (400)"),
         "LEASE_US": Bound("silence after which one has vanished", "what it had is delivered to others"),
-        "REST_US": Bound("silence of drops after which the places that they have freed are used again", "–"),
-        "REST_MAX_US": Bound("how long such a place stays empty", "it is used again"),
         "KEEP_ALIVE_US": Bound("pause in a stream of deliveries", "an empty frame is sent"),
         "REPORTS_MAX": Bound("reports in one request", "refused (400)"),
         "REPORTS_BYTES_MAX": Bound("bytes of them", "refused (413)"),

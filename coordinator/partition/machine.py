@@ -102,9 +102,9 @@ class Machine:
         """Batches that may be over once `todo` is worked off."""
         self.made_ready: list[Invocation] = []
         self.served: frozenset[str] | None = None
-        self.waiting = 0
-        """Entries of the backlog in lanes that are served."""
-        self.look_at_lanes()
+        self.open_lanes: set[str] = set()
+        """Lanes that are served, with a slot that is free and somebody who waits for it."""
+        deliveries.look_at_lanes(self)
         # For whoever drives the machine:
         self.tick_filled = False
         """Whether the last tick stopped at one of its quotas, so that its time tells how long such a one takes."""
@@ -123,12 +123,6 @@ class Machine:
                 self.graces[state.position] = state
         self.pending = in_force(self.batches.values(), self.store)
         self.newest_pending = self.pending[-1].position if self.pending else -1
-
-    def look_at_lanes(self) -> None:
-        """Derive from the state which lanes are delivered and how many wait there."""
-        lanes, backlog = self.state.served, self.state.backlog
-        self.served = None if lanes is None else frozenset(lanes)
-        self.waiting = sum(backlog.values() if lanes is None else (backlog.get(lane, 0) for lane in lanes))
 
     def index_batch(self, state: BatchState) -> None:
         """Let the batch be found by the positions at which it takes effect."""
@@ -174,7 +168,7 @@ class Machine:
             answer = self._dead_letter(record.value, str(error))  # what it looked up was caught up all the same
         if self.todo:
             work.drain(self)
-        if self.made_ready or (self.waiting and state.held < limits.DELIVERIES_MAX):
+        if self.made_ready or self.open_lanes:
             deliveries.dispatch(self)
             while self.todo:  # what catching up the backlog's entries has led to, and what is longer than a start
                 work.drain(self)

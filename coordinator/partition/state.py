@@ -48,8 +48,10 @@ class State(msgspec.Struct):
     """The lanes that are delivered, in order; None: all."""
     works: int = 0
     """Work items stored."""
-    held: int = 0
-    """Deliveries outstanding."""
+    held: dict[str, int] = {}
+    """Deliveries outstanding, by the lane that they went out of."""
+    lane_turn: str = ""
+    """The lane whose backlog was worked off last; the next one has the next turn."""
     turn: int = -1
     """Position of the batch that was scanned last; the next one has the next turn."""
     min_retention: int | None = None

@@ -58,7 +58,7 @@ def wanted(m: "Machine", now: int) -> bool:
 def next_due(m: "Machine", now: int) -> int | None:
     """When the next tick is worth appending: `now` when at once, None when nothing waits for one."""
     state = m.state
-    if state.works or (m.waiting and state.held < limits.DELIVERIES_MAX):
+    if state.works or m.open_lanes:
         return now
     dues = [timer] if (timer := m.store.next_timer()) is not None else []
     for pending in m.pending:

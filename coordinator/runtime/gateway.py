@@ -305,7 +305,7 @@ class Gateway:
             tick=0 if state is None else state.tick,
             pending=pending,
             works=0 if state is None else state.works,
-            held=0 if state is None else state.held,
+            held=0 if state is None else sum(state.held.values()),
             backlog=0 if state is None else sum(state.backlog.values()),
             records=0 if standing is None else standing.records,
             longest_step_us=0 if standing is None else standing.longest_step_us,

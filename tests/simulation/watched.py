@@ -254,7 +254,8 @@ class WatchedPartition(Partition):
         assert not machine.todo
         assert not machine.to_settle
         assert not machine.made_ready
-        assert machine.state.held == self.held <= limits.DELIVERIES_MAX
+        assert sum(machine.state.held.values()) == self.held
+        assert all(0 < held <= limits.DELIVERIES_MAX for held in machine.state.held.values())
         assert len(machine.looked_up) <= self._rows_allowed(command)
 
     def _rows_allowed(self, command: messages.Command | None) -> int:
