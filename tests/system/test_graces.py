@@ -54,8 +54,8 @@ def test_what_hangs_is_killed_when_the_grace_is_over_and_started_again_by_who_ki
     by_hand = alone.send("Job/give_in")
     alone("PATCH", f"/invocations/{by_hand}/kill")
     roots = [jobs[handler] for handler in HANDLERS]
-    asked = alone.bulk("cancel", *roots, "--grace", "2s", "--request-id", "c")
-    assert (asked["state"], asked["matched"], asked["grace_s"]) == ("completed", 4, 2.0)
+    asked = alone.bulk("cancel", *roots, "--grace", "5s", "--request-id", "c")
+    assert (asked["state"], asked["matched"], asked["grace_s"]) == ("completed", 4, 5.0)
     assert (asked["awaits_grace"], asked["settled"]) == (True, False)
     last = alone.finished("c")
     assert (last["ended"], last["propagated"], last["settled"]) == (4, 1, True)
@@ -81,7 +81,9 @@ def test_an_abort_leaves_what_hangs_to_itself(alone: Server, jobs: dict[str, str
 
 
 def test_a_grace_goes_on_when_the_server_is_killed(alone: Server, jobs: dict[str, str]) -> None:
-    alone.bulk("cancel", "Job", "--grace", "3s", "--request-id", "c")
+    alone.bulk("cancel", "Job", "--grace", "15s", "--request-id", "c")
+    come_to_rest(alone, suspended=3, running=1)
+    assert outcomes(alone, jobs) == dict.fromkeys(HANDLERS) | {"give_in": "cancelled"}
     alone.kill_all()
     alone.start()
     assert alone.finished("c")["ended"] == 5
