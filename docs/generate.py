@@ -79,6 +79,25 @@ def answers() -> str:
     return table(rows)
 
 
+CASES: Final = (
+    ("any action", "one that is not there, or no longer", 404, "is not there"),
+    ("`resume` with `deployment`", "a paused one, or one that backs off", 200, "it goes on there, pinned to it"),
+    ("`resume` with `deployment`", "one that is ready, running or suspended", 200, "unchanged; it stays where it is"),
+    ("`restart-as-new`", "a completed one of a workflow", 409, "it belongs to a workflow"),
+    ("`restart-as-new`", "a completed one that was imported", 409, "it was imported without its input"),
+    ("`cancel`", "one that is asked to cancel already", 202, "unchanged; it holds one open cancel"),
+    ("`cancel`", "one that was imported as running", 202, "`ready`; nobody holds it, and its next attempt is told"),
+)
+"""Where more than the status tells the answer; the tests ask each of a partition."""
+
+
+def cases() -> str:
+    """Asked of what, and what is answered."""
+    rows = [["asked", "of", "answer"]]
+    rows += [[asked, of, f"{number}: {says}"] for asked, of, number, says in CASES]
+    return table(rows)
+
+
 def _answer(status: Status, action: Action) -> str:
     change = TRANSITIONS.get((status, action))
     number = code(status, action)
@@ -173,6 +192,7 @@ LIMITS: Final = {
         ),
         "ACTIVE_REQUESTS_MAX": Bound("batches under way over all partitions", "refused (429)"),
         "FILTER_IDS_MAX": Bound("ids in one filter", "refused (400)"),
+        "GRACE_MAX_US": Bound("the grace of a cancel", "refused (400)"),
         "NOT_AFTER_US": Bound("how late a batch command may reach its partition", "refused there"),
         "REMEMBERED_US": Bound("how long a request id is remembered after that", "forgotten"),
         "PREPARED_US": Bound("how long a guarded batch may stay undecided", "refused, nothing was touched"),
@@ -185,7 +205,9 @@ LIMITS: Final = {
         "RETENTION_DEFAULT_US": Bound("how long a completed one is kept where nothing else is said", "removed"),
         "CHILDREN_MAX": Bound("attached children that one invocation ever calls", "the call fails in its handler"),
         "DEPTH_MAX": Bound("attached calls above an invocation", "the call fails in its handler"),
-        "DELIVERIES_MAX": Bound("deliveries of a partition that nobody has answered", "queued: the backlog"),
+        "DELIVERIES_MAX": Bound(
+            "deliveries of a lane of a partition that nobody has answered", "queued: the lane's backlog"
+        ),
         "NAME_CHARS_MAX": Bound("a service, handler, deployment or request id", "refused (400)"),
         "KEY_CHARS_MAX": Bound("a key or an idempotency key", "refused (400)"),
         "FAILURE_CHARS_MAX": Bound("the text of a failure", "cut off"),
@@ -254,7 +276,7 @@ def _bytes(size: int) -> str:
 # -- pages ---------------------------------------------------------------------------------------------------
 
 PARTS: Final[dict[str, dict[str, Callable[[], str]]]] = {
-    "statuses.md": {"diagram": diagram, "events": events, "answers": answers, "batches": batches},
+    "statuses.md": {"diagram": diagram, "events": events, "answers": answers, "cases": cases, "batches": batches},
     "architecture.md": {"limits": limits_table},
 }
 """Page → part → what makes it."""

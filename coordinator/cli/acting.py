@@ -34,16 +34,18 @@ def act(
     *,
     url: str | None,
     deployment: str | None = None,
+    grace: str | None = None,
+    killed_by: str | None = None,
 ) -> None:
     """Do it to what is meant, and end the command with the exit code that says how it went."""
     with session.failures():
-        filter = selection.filter_of(queries or [], filters)
+        filter = selection.filter_of(queries or [], filters, killed_by=killed_by)
         selection.check_not_empty(filter)
     id = selection.one_id(filter)
-    if id is not None and selection.only_ids(filter) and flags.plain:
+    if id is not None and selection.only_ids(filter) and flags.plain and grace is None:
         _act_on_one(action, id, url, deployment)
         return
-    request = _request(action, filter, flags, deployment)
+    request = _request(action, filter, flags, deployment, grace)
     if id is None and not flags.dry_run and not flags.yes:
         _ask(request, url)
     _submit(request, flags.wait, url)
@@ -63,7 +65,9 @@ def _act_on_one(action: str, id: str, url: str | None, deployment: str | None) -
         output.say(f"{id} {_DONE[action]}" if acted.done else f"{id} asked to {action}")
 
 
-def _request(action: str, filter: "Filter", flags: BatchFlags, deployment: str | None) -> "BatchRequest":
+def _request(
+    action: str, filter: "Filter", flags: BatchFlags, deployment: str | None, grace: str | None
+) -> "BatchRequest":
     from coordinator.client import BatchRequest
 
     return BatchRequest(
@@ -76,6 +80,7 @@ def _request(action: str, filter: "Filter", flags: BatchFlags, deployment: str |
         rate=flags.rate,
         dry_run=flags.dry_run,
         deployment=deployment,
+        grace=grace,
     )
 
 
@@ -155,10 +160,4 @@ def _submit(request: "BatchRequest", wait: bool, url: str | None) -> None:
             await watching.follow(batch, watching.display(request.action))
         return batch
 
-    progress = session.run(url, submit).latest
-    if wait:
-        watching.conclude(progress)
-    elif output.for_people():
-        output.say(f"{progress.id} is under way; watch it with: coordinator batches watch {progress.id}")
-    else:
-        output.say(output.json_text(progress))
+    watching.report(session.run(url, submit).latest, waited=wait)

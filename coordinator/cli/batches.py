@@ -74,6 +74,22 @@ def abort(id: Id, url: Url = None) -> None:
     _changed(_with_batch(url, id, lambda batch: batch.abort()))
 
 
+@group.command("retry")
+def retry(
+    id: Id, wait: Annotated[bool, typer.Option(help="Wait until the retry is completed.")] = True, url: Url = None
+) -> None:
+    """Do again what has failed of a batch that is over, as another batch."""
+    from coordinator.cli import watching
+
+    async def again(batch: "Batch") -> "Progress":
+        retried = await batch.retry()
+        if wait:
+            await watching.follow(retried, watching.display(f"{retried.latest.action} again"))
+        return retried.latest
+
+    watching.report(_with_batch(url, id, again), waited=wait)
+
+
 @group.command("rate")
 def rate(
     id: Id,
@@ -95,7 +111,7 @@ def _changed(progress: "Progress") -> None:
     if not output.for_people():
         output.say(output.json_text(progress))
         return
-    from coordinator.cli.watching import counts
+    from coordinator.cli.watching import counts, grace
 
     limit = "" if progress.rate is None else f", at most {progress.rate:,}/s"
-    output.say(f"{progress.id} is {progress.state}{limit}: {counts(progress)}")
+    output.say(f"{progress.id} is {progress.state}{limit}: {counts(progress)}{grace(progress)}")

@@ -93,9 +93,15 @@ def output_(
 
 @group.command("cancel")
 @grouped
-def cancel(filters: FilterFlags, flags: BatchFlags, queries: Queries = None, url: Url = None) -> None:
+def cancel(
+    filters: FilterFlags,
+    flags: BatchFlags,
+    queries: Queries = None,
+    grace: Annotated[str | None, typer.Option(metavar="DURATION", help="Kill what has not ended after this.")] = None,
+    url: Url = None,
+) -> None:
     """Ask them to end: handlers are told at their next await point, and compensation runs."""
-    acting.act("cancel", queries, filters, flags, url=url)
+    acting.act("cancel", queries, filters, flags, url=url, grace=grace)
 
 
 @group.command("kill")
@@ -135,9 +141,15 @@ def purge(filters: FilterFlags, flags: BatchFlags, queries: Queries = None, url:
 @group.command(acting.RESTART)
 @group.command("restart", hidden=True)
 @grouped
-def restart(filters: FilterFlags, flags: BatchFlags, queries: Queries = None, url: Url = None) -> None:
+def restart(
+    filters: FilterFlags,
+    flags: BatchFlags,
+    queries: Queries = None,
+    killed_by: Annotated[str | None, typer.Option(metavar="BATCH", help="Only what this batch has killed.")] = None,
+    url: Url = None,
+) -> None:
     """Start another one like each that is completed, with its input; not for workflows.  [also: restart]"""
-    acting.act(acting.RESTART, queries, filters, flags, url=url)
+    acting.act(acting.RESTART, queries, filters, flags, url=url, killed_by=killed_by)
 
 
 def _writer(format: Format) -> output.Writer:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 ID_PREFIX: Final = "inv_"
 
 
-def filter_of(queries: list[str], flags: FilterFlags) -> "Filter":
+def filter_of(queries: list[str], flags: FilterFlags, *, killed_by: str | None = None) -> "Filter":
     """Queries and flags together. Raises CallerError when the queries cannot be one filter."""
     from coordinator.client import Filter
 
@@ -33,6 +33,7 @@ def filter_of(queries: list[str], flags: FilterFlags) -> "Filter":
         created_after=flags.created_after,
         modified_before=flags.modified_before,
         modified_after=flags.modified_after,
+        killed_by=killed_by,
         all=flags.all,
     )
 

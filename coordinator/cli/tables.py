@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from coordinator.cli import output
-from coordinator.cli.watching import counts
+from coordinator.cli.watching import counts, duration, grace
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,11 +71,19 @@ def show_batch(batch: "Progress") -> None:
     out = output.console()
     dry = " (dry run)" if batch.dry_run else ""
     out.print(f"[bold]{_text(batch.id)}[/]  {_text(batch.action)}{dry}  {_coloured(batch.state)}")
-    described = {"filter": output.json_text(batch.filter), "reason": batch.reason, "refusal": batch.refusal}
+    described = {
+        "filter": output.json_text(batch.filter),
+        "reason": batch.reason,
+        "grace": None if batch.grace_s is None else duration(batch.grace_s),
+        "retry of": batch.retry_of,
+        "refusal": batch.refusal,
+    }
     for name, text in described.items():
         if text:
             out.print(f"{name}: {_text(text)}")
-    out.print(f"submitted {age(batch.submitted_at, now)} ago by {_text(batch.principal)}; {counts(batch)}")
+    out.print(
+        f"submitted {age(batch.submitted_at, now)} ago by {_text(batch.principal)}; {counts(batch)}{grace(batch)}"
+    )
     table = _table("PARTITION", "STATE", "POSITION", "DONE", "HEARD", "COUNTS", rest="COUNTS")
     for one in batch.partitions:
         done = f"{one.cursor_fraction:.0%}"

@@ -24,6 +24,7 @@ _WORDS: Final = (
     ("failed", "failed"),
     ("propagated", "descendants ended"),
 )
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
 class Display(Protocol):
@@ -128,8 +129,23 @@ def counts(progress: "Progress | PartitionProgress") -> str:
     for name, words in _WORDS:
         number = getattr(progress, name)
         if number:
-            parts.append(f"{number:,} {words}")
+            parts.append(f"{number:,} {words if number > 1 else words.replace('descendants', 'descendant')}")
     return ", ".join(parts)
+
+
+def grace(progress: "Progress") -> str:
+    """What is still to come of a batch that waits for its grace to be over; nothing of any other."""
+    if not progress.awaits_grace or progress.grace_s is None:
+        return ""
+    return f"; what has not ended after {duration(progress.grace_s)} is killed"
+
+
+def duration(seconds: float) -> str:
+    """As one would ask for it: `0.5s`, `90s`, `5m`, `1h`."""
+    for unit_s, unit in _UNITS:
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def clock(seconds: float) -> str:
@@ -168,11 +184,21 @@ def goes_on(id: str) -> None:
     typer.echo(f"Interrupted; batch {id} goes on. Watch it with: coordinator batches watch {id}", err=True)
 
 
+def report(progress: "Progress", *, waited: bool) -> None:
+    """Say how a batch that was submitted has ended, or that it is under way."""
+    if waited:
+        conclude(progress)
+    elif output.for_people():
+        output.say(f"{progress.id} is under way; watch it with: coordinator batches watch {progress.id}")
+    else:
+        output.say(output.json_text(progress))
+
+
 def conclude(progress: "Progress") -> None:
     """Say how it ended and end the command accordingly."""
     if output.for_people():
         dry = " (dry run: nothing was touched)" if progress.dry_run else ""
-        output.say(f"{progress.id} {progress.state}: {counts(progress)}{dry}")
+        output.say(f"{progress.id} {progress.state}: {counts(progress)}{dry}{grace(progress)}")
     if progress.state == "refused":
         typer.echo(f"Error: the batch was refused and nothing was touched: {progress.refusal or 'no reason'}", err=True)
         raise typer.Exit(Exit.REFUSED)

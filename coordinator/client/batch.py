@@ -76,8 +76,13 @@ class Batch:
         return await self._control("resume")
 
     async def abort(self) -> Progress:
-        """End it: what it has done stays done, all else never had it."""
+        """End it: what it has done stays done, all else never had it. Also ends the grace of one that is over."""
         return await self._control("abort")
+
+    async def retry(self) -> "Batch":
+        """Do again what has failed of it, as another batch; asked for twice, it is the same one."""
+        response = await self._transport.call("POST", f"{_path(self.id)}/retry", repeatable=True)
+        return Batch(self._transport, decoded(response, Progress))
 
     async def set_rate(self, per_s: int) -> Progress:
         """Let it act on so many invocations a second at most; 0 lifts the limit."""

@@ -12,7 +12,7 @@ import httpx
 
 from coordinator.client.batch import Batch
 from coordinator.client.errors import UnfinishedError
-from coordinator.client.requests import BatchRequest, Filter, named
+from coordinator.client.requests import BatchRequest, Filter, duration, named
 from coordinator.client.transport import Transport, decoded
 from coordinator.client.views import Acted, ImportReport, Invocation, InvocationDetails, PartitionInfo, Progress
 from coordinator.model.errors import CallerError
@@ -91,8 +91,7 @@ class Client:
         With an idempotency key a repeated start is answered with the first one's id.
         """
         params = []
-        if delay is not None:
-            text = f"{delay // timedelta(microseconds=1)}us" if isinstance(delay, timedelta) else delay
+        if (text := duration(delay)) is not None:
             params.append(("delay", text))
         headers = {}
         if idempotency_key is not None:

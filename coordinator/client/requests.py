@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
 import msgspec
@@ -33,6 +33,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_after: When | None = None
     modified_before: When | None = None
     modified_after: When | None = None
+    killed_by: str | None = None
+    """Id of a batch: only what it has ended itself by killing. Of batches only, not of listings."""
     all: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -79,6 +81,8 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Count what the action would do and do nothing."""
     deployment: str | None = None
     """For `resume`: the deployment to go on with."""
+    grace: str | timedelta | None = None
+    """For `cancel`: how long after it came into force what has not ended is killed, as `30s`."""
 
     def to_json(self) -> dict[str, Any]:
         """The body of `POST /batches`."""
@@ -89,6 +93,7 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True):
             guard=guard or None,
             rate=self.rate,
             deployment=self.deployment,
+            grace=duration(self.grace),
             dry_run=self.dry_run or None,
         )
         return {"action": self.action, "filter": self.filter.to_json(), **given}
@@ -112,9 +117,12 @@ class BatchOptions(TypedDict, total=False):
     dry_run: bool
 
 
-def cancel(filter: Filter, **options: Unpack[BatchOptions]) -> BatchRequest:
-    """Ask what matches to end: handlers are told at their next await point, compensation runs."""
-    return BatchRequest(action=Action.CANCEL, filter=filter, **options)
+def cancel(filter: Filter, *, grace: str | timedelta | None = None, **options: Unpack[BatchOptions]) -> BatchRequest:
+    """Ask what matches to end: handlers are told at their next await point, compensation runs.
+
+    What has not ended after `grace` is killed.
+    """
+    return BatchRequest(action=Action.CANCEL, filter=filter, grace=grace, **options)
 
 
 def kill(filter: Filter, **options: Unpack[BatchOptions]) -> BatchRequest:
@@ -145,6 +153,11 @@ def restart_as_new(filter: Filter, **options: Unpack[BatchOptions]) -> BatchRequ
 def count(filter: Filter, **options: Unpack[BatchOptions]) -> BatchRequest:
     """Count what matches, at one position of each partition's log."""
     return BatchRequest(action=Action.COUNT, filter=filter, **options)
+
+
+def duration(given: str | timedelta | None) -> str | None:
+    """A duration as the API writes it."""
+    return f"{given // timedelta(microseconds=1)}us" if isinstance(given, timedelta) else given
 
 
 def _rfc3339(at: datetime, name: str) -> str:

@@ -40,6 +40,10 @@ class Invocation(msgspec.Struct, kw_only=True):
 class InvocationDetails(Invocation, kw_only=True):
     """One invocation with what a listing does not show."""
 
+    attempt: int = 0
+    """Number of the newest attempt that was delivered, 0 before the first."""
+    next_retry_at: str | None = None
+    """When the next attempt is due, while it is backing off."""
     restarted_from: str | None = None
     """Id of the completed one that it was made from."""
     restarted_as: str | None = None
@@ -121,6 +125,11 @@ class Progress(msgspec.Struct, kw_only=True):
     guard: dict[str, int] | None = None
     rate: int | None = None
     deployment: str | None = None
+    grace_s: float | None = None
+    awaits_grace: bool = False
+    """What it has not ended is still to be killed when its grace is over."""
+    retry_of: str | None = None
+    """The batch of which it does again what has failed."""
     revision: int = 0
     members: int | None = None
     refusal: str | None = None

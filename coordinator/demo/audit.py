@@ -31,9 +31,12 @@ class Findings:
     live_matched: int = 0
     """Those of them that had come as live commands."""
     survivors: int = 0
+    came_due: int = 0
+    """In scope, and would have gone on by the end of the log, had nobody ended them."""
     started: int = 0
-    deliveries: int = 0
-    """All there are, before and after."""
+    """In scope, and given to the participant after the command all the same."""
+    others_started: int = 0
+    """Of the same service, not in scope, and given to the participant after the command."""
     touched: int = 0
     """Not in scope, and killed or stamped by the batch all the same."""
     live_lost: int = 0
@@ -50,7 +53,7 @@ def audit(data: DataDirectory, log: LogReader, parts: Sequence[Part], order: Ord
     for number, part in enumerate(parts):
         _scope(findings, part, order)
         _rows(findings, data, number, part)
-        _deliveries(findings, log, number, part)
+        _deliveries(findings, log, number, part, order)
     _live(findings, parts, order, sent)
     return findings
 
@@ -63,6 +66,7 @@ def _scope(findings: Findings, part: Part, order: Order) -> None:
     findings.matched += len(part.scope)
     findings.by_status += Counter(part.scope_by_scan.values())
     findings.live_matched += len(part.scope.keys() & part.ledger.invoked)
+    findings.came_due += len(part.came_due)
     findings.not_understood += part.ledger.not_understood
 
 
@@ -82,16 +86,17 @@ def _rows(findings: Findings, data: DataDirectory, number: int, part: Part) -> N
     findings.survivors += len(part.scope) - killed
 
 
-def _deliveries(findings: Findings, log: LogReader, number: int, part: Part) -> None:
-    """Whether a participant was given what the command had ended; before it, none of that had been started.
-
-    Nobody takes deliveries in the demo, and of those that nobody has taken a partition sends a bounded number. One
-    in scope that came due behind that bound waits for its turn and is found in the stores, alive.
-    """
+def _deliveries(findings: Findings, log: LogReader, number: int, part: Part, order: Order) -> None:
+    """Whether the participant was given what the command had ended, and that it was given others."""
     for record in records(log, Stream.DELIVERIES, number):
         delivery = messages.decode_delivery(record.value)
-        findings.deliveries += 1
-        findings.started += isinstance(delivery, messages.Start) and delivery.id in part.scope
+        if not isinstance(delivery, messages.Start):
+            continue
+        if delivery.id in part.scope:
+            # A suspended one had an attempt before the command, and that may be on the log more than once.
+            findings.started += delivery.attempt > part.ledger.over.get(delivery.id, 0)
+        elif delivery.service == order.service:
+            findings.others_started += record.appended_at > part.appended_at
 
 
 def _live(findings: Findings, parts: Sequence[Part], order: Order, sent: Sequence[Sent]) -> None:

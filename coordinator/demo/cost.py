@@ -24,18 +24,19 @@ class Cost:
     """When the last partition's word of its completion was appended."""
     entries: Counter[str] = field(default_factory=Counter)
     """Log entries written for the batch itself, by what they are."""
-    consequences: Counter[str] = field(default_factory=Counter)
-    """Those that ending the same invocations one by one would have written as well."""
+    callers_told: int = 0
+    """Log entries that ending the same invocations one by one would have written as well."""
+    came_due: int = 0
+    """In scope, and would have gone on before their partition had worked off the batch, had nobody ended them."""
 
 
 def cost(log: LogReader, parts: Sequence[Part], order: Order) -> Cost:
     """Everything at once; the system must have come to rest."""
     found = Cost(on_log_us=max(part.appended_at for part in parts) - order.submitted_at)
     for record in records(log, Stream.REQUESTS, 0):
-        found.entries["request"] += messages.decode_request(record.value).request == order.request
+        found.entries["request"] += getattr(messages.decode_request(record.value), "request", None) == order.request
     over_at = _progress(found, log, len(parts), order)
-    told = _commands(found, parts, over_at, order)
-    _deliveries(found, log, parts, told)
+    _commands(found, parts, over_at, order)
     return found
 
 
@@ -59,32 +60,18 @@ def _progress(found: Cost, log: LogReader, partitions: int, order: Order) -> lis
     return [over_at[number] for number in range(partitions)]
 
 
-def _commands(found: Cost, parts: Sequence[Part], over_at: Sequence[int], order: Order) -> set[str]:
-    """The invocations that were told of a child's end."""
-    told = set()
+def _commands(found: Cost, parts: Sequence[Part], over_at: Sequence[int], order: Order) -> None:
     for part, until in zip(parts, over_at, strict=True):
         found.entries["commands"] += 1
+        found.came_due += sum(at <= until for at in part.came_due)
         for appended_at, command in part.behind:
             if isinstance(command, messages.Tick):
                 # Ticks serve timers that come due meanwhile, too; the batch is charged with all of them.
                 found.entries["ticks"] += appended_at <= until
             elif isinstance(command, messages.ChildEnded):
-                if any(command.child in other.scope for other in parts):
-                    found.consequences["callers told"] += 1
-                    told.add(command.parent)
+                found.callers_told += any(command.child in other.scope for other in parts)
             elif getattr(command, "request", None) == order.request:
                 found.entries["commands"] += 1
-    return told
-
-
-def _deliveries(found: Cost, log: LogReader, parts: Sequence[Part], told: set[str]) -> None:
-    for number, part in enumerate(parts):
-        for record in records(log, Stream.DELIVERIES, number):
-            delivery = messages.decode_delivery(record.value)
-            if isinstance(delivery, messages.Start):
-                found.consequences["callers woken"] += delivery.id in told and record.appended_at >= part.appended_at
-            else:
-                found.consequences["participants told"] += delivery.id in part.scope
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class Part:
     def __init__(self, log: LogReader, number: int, order: Order, before: Before) -> None:
         """`before` is carried on to the command, too. Raises CorruptionError when the command is not there."""
         self.ledger = Ledger(order.service)
+        # What the log says of sleeps before the scan is needed for those that are suspended after it.
+        before.ledger.sleeps = self.ledger.sleeps
         self.behind: list[tuple[int, messages.Command]] = []
         """Append times and commands behind the batch's record."""
         command: messages.Batch | None = None
@@ -85,6 +87,10 @@ class Part:
         """In scope, worked out from the beginning of the log."""
         self.scope_by_scan = before.ledger.matching(order.statuses, self.cutoff)
         """The same from the scan of the store and the records since."""
+        until = self.behind[-1][0] if self.behind else self.appended_at
+        due = (self.ledger.due_at.get(id, until + 1) for id in self.scope)
+        self.came_due = [at for at in due if at <= until]
+        """When those in scope would have gone on that would have by the end of the log."""
 
 
 def records(log: LogReader, stream: Stream, partition: int) -> Iterator[Record]:

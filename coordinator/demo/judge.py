@@ -37,7 +37,7 @@ def judge(data: DataDirectory, swept: Swept) -> list[Line]:
         spent = cost(log, parts, swept.order)
     finally:
         log.close()
-    return [*_effect(swept, found), *_price(swept, found, spent)]
+    return [*_effect(swept, found, spent), *_price(swept, found, spent)]
 
 
 def replayed(data: DataDirectory) -> Line:
@@ -48,7 +48,7 @@ def replayed(data: DataDirectory) -> Line:
     return Line("stores equal the log", "yes" if equal else "no", f"{rows:,} facts compared with a replay", equal)
 
 
-def _effect(swept: Swept, found: Findings) -> list[Line]:
+def _effect(swept: Swept, found: Findings, spent: Cost) -> list[Line]:
     """What it did."""
     progress = swept.progress
     errors = Counter(one.error for one in swept.sent if one.error)
@@ -77,8 +77,9 @@ def _effect(swept: Swept, found: Findings) -> list[Line]:
         Line(
             "in scope, started after",
             f"{found.started:,}",
-            f"of {found.deliveries:,} deliveries on the log",
-            found.started == 0,
+            f"of {found.came_due:,} that came due since, {spent.came_due:,} of them while it was worked off; "
+            f"{found.others_started:,} others were started",
+            found.started == 0 and found.came_due > 0 and found.others_started > 0,
         ),
         Line(
             "not in scope, touched",
@@ -116,8 +117,8 @@ def _price(swept: Swept, found: Findings, spent: Cost) -> list[Line]:
         ),
         Line(
             "and for their callers",
-            f"{spent.consequences.total():,}",
-            f"{_listed(spent.consequences) or 'none'}; the same if killed one by one",
+            f"{spent.callers_told:,}",
+            "each is told that what it called was killed; the same if killed one by one",
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: the server and the one that sends live commands. Each ends with its block."""
+"""The processes of the demo: the server, a participant, and the one that sends. Each ends with its block."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO, Final
@@ -16,9 +16,11 @@ from typing import BinaryIO, Final
 import httpx
 
 from coordinator.demo import traffic
+from coordinator.demo.participant import DEPLOYMENT
 from coordinator.model.errors import CoordinatorError
 
-_READY_S: Final = 30.0
+_READY_S: Final = 60.0
+"""For a process to come up, or to have all answered, on a machine with a lot else to do."""
 _END_S: Final = 10.0
 _POLL_S: Final = 0.05
 _LOG_LINES: Final = 5
@@ -35,8 +37,18 @@ def server(folder: Path, partitions: int) -> Iterator[str]:
     command = [sys.executable, "-m", "coordinator.demo.served", str(folder), "--data", str(folder / "data")]
     command += ["--partitions", str(partitions), "--listen", address]
     with said.open("wb") as log, _process(command, folder, stdout=log, stderr=log) as process:
-        _await_ready(f"http://{address}", process, said)
+        _await(lambda http: http.get(f"http://{address}/ready").is_success, process, said, "the server did not come up")
         yield f"http://{address}"
+
+
+@contextlib.contextmanager
+def participant(folder: Path, url: str) -> Iterator[None]:
+    """The process that runs handlers, from when its deployment is registered."""
+    said = folder / "participant.log"
+    command = [sys.executable, "-m", "coordinator.demo.participant", url]
+    with said.open("wb") as log, _process(command, folder, stdout=log, stderr=log) as process:
+        _await(lambda http: _registered(http, url), process, said, "the participant did not come up")
+        yield
 
 
 @contextlib.contextmanager
@@ -111,7 +123,8 @@ def _process(
     finally:
         process.terminate()
         try:
-            process.wait(_END_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
         finally:
             process.kill()
             process.wait()
@@ -119,15 +132,20 @@ def _process(
                 process.stdin.close()
 
 
-def _await_ready(url: str, process: "subprocess.Popen[bytes]", said: Path) -> None:
+def _registered(http: httpx.Client, url: str) -> bool:
+    return any(one["id"] == DEPLOYMENT for one in http.get(f"{url}/deployments").json())
+
+
+def _await(up: Callable[[httpx.Client], bool], process: "subprocess.Popen[bytes]", said: Path, failure: str) -> None:
+    """Wait until the process is up; with the end of its log when it fails."""
     end = time.monotonic() + _READY_S
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False) as http:
         while True:
             with contextlib.suppress(httpx.TransportError):
-                if client.get(f"{url}/ready").is_success:
+                if up(http):
                     return
             if process.poll() is not None or time.monotonic() > end:
-                raise CoordinatorError(f"the server did not come up: {_tail(said)}")
+                raise CoordinatorError(f"{failure}: {_tail(said)}")
             time.sleep(_POLL_S)
 
 

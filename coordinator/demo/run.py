@@ -1,8 +1,8 @@
 """The story, from an empty folder to the table of what held.
 
-Start the server, import, let live commands flow, submit one kill with a filter, audit. Everything is measured at the
-running system as a user has it: processes, HTTP, files. The folder and the processes are gone when this returns or
-raises, however that comes about.
+Start a server and a participant, import, let live commands flow, submit one kill with a filter, audit. Everything is
+measured at the running system as a user has it: processes, HTTP, files. The folder and the processes are gone when
+this returns or raises, however that comes about.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from coordinator.client import Batch, Client, Filter, Progress, kill
 from coordinator.demo import multiply
 from coordinator.demo.evidence import Order, look_before
 from coordinator.demo.judge import Swept, judge, replayed
-from coordinator.demo.processes import Traffic, ended_by_signals, live_traffic, server
+from coordinator.demo.processes import Traffic, ended_by_signals, live_traffic, participant, server
 from coordinator.demo.report import Bar, Line, Teller, teller
 from coordinator.demo.traffic import PER_S
 from coordinator.model.errors import CoordinatorError
@@ -49,14 +49,16 @@ def demo(*, seed: int, invocations: int) -> bool:
     with ended_by_signals(), tempfile.TemporaryDirectory(prefix="coordinator-demo-") as name:
         folder = Path(name)
         data = DataDirectory(folder / "data")
-        tell.stage("A server")
+        tell.stage("A server and a participant")
         with server(folder, PARTITIONS) as url:
             tell.say(
                 f"`coordinator serve` answers at {url}: {PARTITIONS} partitions on the embedded log, its files in "
-                f"{folder}, which goes away with the demo."
+                f"{folder}, which goes away with the demo. Beside it a process has come that runs handlers: of "
+                f"{SERVICE}, CartObject and PaymentService, in a new deployment."
             )
-            import_s = asyncio.run(_import(tell, url, seed, invocations))
-            swept = asyncio.run(_sweep(tell, folder, data, url, seed))
+            with participant(folder, url):
+                import_s = asyncio.run(_import(tell, url, seed, invocations))
+                swept = asyncio.run(_sweep(tell, folder, data, url, seed))
             lines = _audit(tell, data, swept, check=_elapsed(began) + import_s * _REPLAY_SHARE < _CHECK_UNTIL_S)
     tell.stage("The result")
     tell.table(lines)
@@ -73,7 +75,7 @@ async def _import(tell: Teller, url: str, seed: int, invocations: int) -> float:
     tell.say(
         f"{len(originals):,} invocations of a real Restate 1.7.12, multiplied to {invocations:,}: copies with ids "
         f"and keys of their own, spread over the last two hours (seed {seed}). They go in through POST /import, each "
-        "a record on a partition's log."
+        "a record on a partition's log. Those that Restate had started are pinned to its deployment and wait for it."
     )
     rows = multiply.multiplied(originals, count=invocations, seed=seed, now_us=_now_us())
     bar = tell.bar("importing")
@@ -101,9 +103,9 @@ async def _sweep(tell: Teller, folder: Path, data: DataDirectory, url: str, seed
     """Live commands, and the kill in the midst of them."""
     tell.stage("Live commands")
     tell.say(
-        f"Another process now sends {PER_S} commands a second, on and on: most start invocations of {SERVICE}, at "
-        "once, within seconds or in an hour, the others ones of other services. First they have the server to "
-        f"themselves, for {_WARM_S + _BASELINE_S:.0f} s."
+        f"Another process now sends {PER_S} commands a second, on and on. Most start invocations of {SERVICE}, at "
+        "once, within seconds or in an hour, and what the participant has started sleeps some seconds before it goes "
+        f"on. First they have the server to themselves, for {_WARM_S + _BASELINE_S:.0f} s."
     )
     with live_traffic(folder, url, seed) as traffic:
         await asyncio.sleep(_WARM_S)

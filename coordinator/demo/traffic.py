@@ -8,22 +8,23 @@ from that time, so that a server that stands still shows in all the sends that i
 """
 
 import asyncio
-import os
 import random
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
+from coordinator.demo.parent import when_gone
 from coordinator.demo.wire import NotAnsweredError, Sender
 
 PER_S: Final = 200
 GREETER: Final = "Greeter/greet"
 _CARTS: Final = 50
+_SOON_MS: Final = (2_000, 14_000)
+_LONG_MS: Final = 3_600_000
 _ACCEPTED: Final = 202
 
 
@@ -53,31 +54,42 @@ def read(path: Path) -> list[Sent]:
     return [decode(line) for line in whole.splitlines()]
 
 
-def workload(chance: random.Random) -> Iterator[tuple[str, int]]:
-    """Targets, and delays in milliseconds.
+class Send(NamedTuple):
+    """A send that is to be made."""
 
-    Most go to the service that is swept. Of these some start at once, many lie scheduled for long, and many come
-    due within seconds, so that at the moment when the command comes in force some are just about to.
+    target: str
+    delay_ms: int = 0
+    """How long it is scheduled."""
+    pause_ms: int = 0
+    """How long its handler sleeps; it is suspended meanwhile."""
+
+
+def workload(chance: random.Random) -> Iterator[Send]:
+    """What to send.
+
+    Most goes to the service that is swept. Of that some lies scheduled for long, and much is due within seconds, be
+    it to start or to go on, so that some is just about to when the command comes in force, and while it is worked off.
     """
     while True:
         kind = chance.random()
-        if kind < 0.35:
-            yield GREETER, chance.randrange(2_000, 20_000)
-        elif kind < 0.65:
-            yield GREETER, 3_600_000
+        if kind < 0.3:
+            yield Send(GREETER, delay_ms=chance.randrange(*_SOON_MS))
+        elif kind < 0.55:
+            yield Send(GREETER, pause_ms=chance.randrange(*_SOON_MS))
         elif kind < 0.75:
-            yield GREETER, 0
+            yield Send(GREETER, delay_ms=_LONG_MS)
         elif kind < 0.9:
-            yield f"CartObject/live{chance.randrange(_CARTS)}/add", 0
+            yield Send(f"CartObject/live{chance.randrange(_CARTS)}/add")
         else:
-            yield "PaymentService/refund", 0
+            yield Send("PaymentService/refund")
 
 
-async def _send(sender: Sender, target: str, delay_ms: int, planned_at: int) -> None:
+async def _send(sender: Sender, send: Send, planned_at: int) -> None:
+    target, delay_ms, pause_ms = send
     delay = f"?delay={delay_ms}ms" if delay_ms else ""
     sent_at, id, error = _now_us(), "", ""
     try:
-        status, body = await sender.post(f"/services/{target}/send{delay}", b'{"name":"live"}')
+        status, body = await sender.post(f"/services/{target}/send{delay}", b'{"pause_ms":%d}' % pause_ms)
         if status == _ACCEPTED:
             id = msgspec.json.decode(body)["id"]
         else:
@@ -94,12 +106,12 @@ async def _flow(url: str, seed: int, per_s: int, ended: asyncio.Event) -> None:
     under_way: set[asyncio.Task[None]] = set()
     sender = Sender(url)
     begun_at = _now_us()
-    for number, (target, delay_ms) in enumerate(workload(chance)):
+    for number, send in enumerate(workload(chance)):
         planned_at = begun_at + number * 1_000_000 // per_s
         await asyncio.sleep((planned_at - _now_us()) / 1e6)
         if ended.is_set():
             break
-        task = asyncio.create_task(_send(sender, target, delay_ms, planned_at))
+        task = asyncio.create_task(_send(sender, send, planned_at))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
     await asyncio.gather(*under_way)
@@ -108,13 +120,7 @@ async def _flow(url: str, seed: int, per_s: int, ended: asyncio.Event) -> None:
 
 async def _main(url: str, seed: int, per_s: int) -> None:
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 4_096):
-            pass
-        loop.call_soon_threadsafe(ended.set)
-
-    threading.Thread(target=watch, daemon=True).start()
+    when_gone(lambda: loop.call_soon_threadsafe(ended.set))
     await _flow(url, seed, per_s, ended)
 
 

@@ -18,6 +18,8 @@ from coordinator.model.errors import CallerError
 from coordinator.model.filters import Filter
 from coordinator.model.messages import Guard, Submit
 from coordinator.model.statuses import ACTIONS, BY_NAME, Action
+from coordinator.model.times import parse_duration
+from coordinator.requests.submission import check_grace
 
 # What is said here of a type is for the OpenAPI document; but for counts it is checked below, in better words.
 Meta = msgspec.Meta
@@ -34,7 +36,11 @@ RequestId = Annotated[
     Text, Meta(description="The same id with the same body is the same batch. Without one the server makes one up")
 ]
 Deployment = Annotated[Text, Meta(description="With resume: the deployment to go on with")]
+Grace = Annotated[
+    str, Meta(description="With cancel: how long after it came into force what has not ended is killed, as 30s or 5m")
+]
 DryRun = Annotated[bool, Meta(description="Count what the action would do, and do nothing")]
+KilledBy = Annotated[Text, Meta(description="The id of a batch: only what it has ended itself by killing")]
 All = Annotated[bool, Meta(description="Restricts nothing; without it an otherwise empty filter is refused")]
 
 
@@ -52,6 +58,7 @@ class FilterBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_after: Time | UnsetType = UNSET
     modified_before: Time | UnsetType = UNSET
     modified_after: Time | UnsetType = UNSET
+    killed_by: KilledBy | UnsetType = UNSET
     all: All = False
 
 
@@ -72,6 +79,7 @@ class BatchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guard: GuardBody | None = None
     rate: Rate | None = None
     deployment: Deployment | None = None
+    grace: Grace | None = None
     dry_run: DryRun = False
 
 
@@ -112,6 +120,7 @@ def parse_submission(raw: bytes, now_us: int) -> Submit:
         guard=None if body.guard is None else _guard(body.guard),
         rate=body.rate,
         deployment=body.deployment,
+        grace=None if body.grace is None else _grace(body.action, body.grace),
         dry_run=body.dry_run,
         body_digest=hashlib.sha256(_encode_sorted(msgspec.json.decode(raw))).digest(),
     )
@@ -166,7 +175,7 @@ def _check_deployment(body: BatchBody) -> None:
 
 
 def _filter(body: FilterBody, now_us: int) -> Filter:
-    given: dict[str, Any] = {name: getattr(body, name) for name in (*TEXTS, *TIMES, "status", "ids")}
+    given: dict[str, Any] = {name: getattr(body, name) for name in (*TEXTS, *TIMES, "status", "ids", "killed_by")}
     given = {name: value for name, value in given.items() if value is not UNSET}
     for name in TIMES:
         if name in given:
@@ -177,6 +186,15 @@ def _filter(body: FilterBody, now_us: int) -> Filter:
     filter = Filter(**given, all=body.all)
     filters.check(filter)
     return filter
+
+
+def _grace(action: str, text: str) -> int:
+    try:
+        grace_us = parse_duration(text)
+    except CallerError as error:
+        raise CallerError(f"grace: {error}", field="grace") from None
+    check_grace(action, grace_us)
+    return grace_us
 
 
 def _guard(body: GuardBody) -> Guard:

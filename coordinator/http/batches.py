@@ -38,7 +38,10 @@ _ID: Final = "/batches/{id:str}"
 async def submit_batch(request: AnyRequest) -> Reply:
     """Submit a batch, or find the one that was submitted with this id and body."""
     raw = await read_body(request, limits.REQUEST_BYTES_MAX)
-    batch, new = await gateway_of(request).submit(parse_submission(raw, wall_clock_us()))
+    return _submitted(*await gateway_of(request).submit(parse_submission(raw, wall_clock_us())))
+
+
+def _submitted(batch: BatchView, new: bool) -> Reply:
     if not new:
         return json_reply(200, batch)
     return json_reply(202, batch, headers={"location": f"/batches/{quote(batch.id, safe='')}"})
@@ -138,7 +141,8 @@ def _event_id(data: bytes) -> str:
 _CONTROLS: Final = {
     "pause": "Hold it; what it has asked to end goes on ending",
     "resume": "Let it go on",
-    "abort": "End it: what it has not acted on by now, it never will. Answers when every partition knows",
+    "abort": "End it: what it has not acted on by now, it never will, nor will its grace. Answers when every partition "
+    "knows",
 }
 
 
@@ -176,6 +180,25 @@ async def change_batch(request: AnyRequest) -> Reply:
     return json_reply(200, await gateway_of(request).control(segment(request.path_params["id"]), rate=rate))
 
 
+@route(
+    "POST",
+    f"{_ID}/retry",
+    Operation(
+        id="retryBatch",
+        summary="Do again what has failed of a batch that is over, as another batch, ID.retry-1",
+        answers={
+            202: Success("Accepted", BatchView, headers=("Location",)),
+            200: Success("It was retried before; that batch as it stands now", BatchView),
+        },
+        problems=(404, 409, 413, 429, 503),
+    ),
+)
+async def retry_batch(request: AnyRequest) -> Reply:
+    """Retry a batch, or find its retry."""
+    await read_body(request, limits.REQUEST_BYTES_MAX)  # has no meaning here, and a limit all the same
+    return _submitted(*await gateway_of(request).retry(segment(request.path_params["id"])))
+
+
 ROUTES: Final[list[Any]] = [
     submit_batch,
     list_batches,
@@ -184,5 +207,6 @@ ROUTES: Final[list[Any]] = [
     _control("pause"),
     _control("resume"),
     _control("abort"),
+    retry_batch,
     change_batch,
 ]

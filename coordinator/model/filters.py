@@ -18,7 +18,7 @@ from coordinator.model import limits
 from coordinator.model.errors import CallerError
 from coordinator.model.invocation import Invocation, ServiceType
 from coordinator.model.scalars import Time
-from coordinator.model.statuses import BY_NAME, NAMES, Action, Status, acts_on
+from coordinator.model.statuses import BY_NAME, NAMES, Action, Outcome, Status, acts_on
 
 Predicate = Callable[[Invocation], bool]
 
@@ -44,10 +44,26 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     modified_before: Time | None = None
     modified_after: Time | None = None
     all: bool = False
+    killed_by: str | None = None
+    """Request id of a batch: only what it has ended itself by killing, not what that took with it."""
+    failed_of: str | None = None
+    """Request id of a batch that is over: only what it has counted as failed."""
+
+
+class Resolved(Filter, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A filter as one partition reads it: the batches that it names are positions on that partition's log."""
+
+    killed_at: tuple[int, ...] | None = None
+    """Where the batch of `killed_by` killed; nothing where the partition does not know it."""
+    failed_at: int | None = None
+    """Where that of `failed_of` was in force, whose failed rows are its members; -1 as above."""
+    asked_at: int | None = None
+    """Only what the batch in force there has asked to cancel and has not ended."""
 
 
 EMPTY: Final = Filter()
 _TEXTS: Final = ("service", "handler", "key", "deployment")
+_BATCHES: Final = ("killed_by", "failed_of")
 _TIMES: Final = (
     ("created_before", "created_at", "<"),
     ("created_after", "created_at", ">="),
@@ -60,7 +76,7 @@ def check(filter: Filter, *, may_be_empty: bool = False) -> None:
     """Raise CallerError, naming the field, when the filter cannot be meant so."""
     if filter == EMPTY and not may_be_empty:
         raise CallerError("an empty filter matches nothing on purpose; say all: true to mean every one", field="filter")
-    for name in (*_TEXTS, "target"):
+    for name in (*_TEXTS, "target", *_BATCHES):
         text = getattr(filter, name)
         bound = limits.NAME_CHARS_MAX if name != "key" else limits.KEY_CHARS_MAX
         if name == "target":
@@ -117,7 +133,7 @@ def statuses(filter: Filter) -> frozenset[int]:
 
 
 def predicate(filter: Filter) -> Predicate:
-    """The filter as a function of a row."""
+    """The filter as a function of a row. Whether a row failed (`failed_of`) is known beside it, and not tested here."""
     tests: list[Predicate] = []
     if filter.status is not None:
         wanted = statuses(filter)
@@ -132,6 +148,8 @@ def predicate(filter: Filter) -> Predicate:
         bound = getattr(filter, name)
         if bound is not None:
             tests.append(_time_test(column, operator, bound))
+    if isinstance(filter, Resolved):
+        tests += _batch_tests(filter)
     if len(tests) == 1:
         return tests[0]
     return lambda row: all(test(row) for test in tests)
@@ -163,6 +181,17 @@ def _target_test(target: str) -> Predicate:
     return test
 
 
+def _batch_tests(filter: Resolved) -> list[Predicate]:
+    tests: list[Predicate] = []
+    if filter.killed_at is not None:
+        killed, positions = int(Outcome.KILLED), frozenset(filter.killed_at)
+        tests.append(lambda row: row.outcome == killed and row.batch in positions)
+    if filter.asked_at is not None:
+        completed, asked_at = int(Status.COMPLETED), filter.asked_at
+        tests.append(lambda row: row.status != completed and row.cancel_batch == asked_at)
+    return tests
+
+
 def where(filter: Filter) -> tuple[str, dict[str, Any]]:
     """The filter as an SQL condition over the row's columns and the values of its named parameters.
 
@@ -190,6 +219,13 @@ def where(filter: Filter) -> tuple[str, dict[str, Any]]:
         bound = getattr(filter, name)
         if bound is not None:
             conditions.append(f"{column} {operator} {bind(name, bound)}")
+    if isinstance(filter, Resolved):
+        if filter.killed_at is not None:
+            conditions.append(f"outcome = {int(Outcome.KILLED)} AND batch IN ({_numbers(filter.killed_at)})")
+        if filter.asked_at is not None:
+            conditions.append(
+                f"status <> {int(Status.COMPLETED)} AND cancel_batch = {bind('asked_at', filter.asked_at)}"
+            )
     return " AND ".join(conditions) or "1", values
 
 

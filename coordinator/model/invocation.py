@@ -24,6 +24,8 @@ class CancelState(IntEnum):
     """Its attached children were asked first and are not all back."""
     SIGNALLED = 2
     """The invocation itself has been told; it surfaces at the next await point."""
+    SURFACED = 3
+    """It has: what the handler does now, it does in the knowledge of it."""
 
 
 class Ties(IntFlag):
@@ -99,7 +101,8 @@ class Invocation(msgspec.Struct, array_like=True):
     cancel: int
     """A CancelState."""
     cancel_batch: int | None
-    """Position of the batch that asked for it, if a batch did."""
+    """Position of the batch that asked for it, if a batch did; of a completed one, of the batch that ended it through
+    its parent."""
     batch: int | None
     """Position of the batch that last took effect on it."""
     ties: int

@@ -53,6 +53,8 @@ CALL_BYTES_MAX: Final = RECORD_BYTES_MAX - 32 * 1024
 # -- batches -------------------------------------------------------------------------------------------------
 PENDING_BATCHES_MAX: Final = 64
 FILTER_IDS_MAX: Final = 1_000
+GRACE_MAX_US: Final = 7 * DAY_US
+"""Of a cancel; so it is over before partitions forget the batch."""
 NOT_AFTER_US: Final = DAY_US
 RATE_INTERVAL_US: Final = SECOND_US // 10
 """How often an owner looks whether a batch's rate allows more."""
@@ -70,8 +72,8 @@ STALLED_US: Final = 10 * SECOND_US
 RETENTION_DEFAULT_US: Final = DAY_US
 CHILDREN_MAX: Final = 100_000
 DEPTH_MAX: Final = 10_000
-DELIVERIES_MAX: Final = 1_000
-"""Deliveries of one partition that no participant has answered yet."""
+DELIVERIES_MAX: Final = 500
+"""Deliveries of one lane of a partition that no participant has answered yet."""
 NAME_CHARS_MAX: Final = 256
 """Characters of a service, handler, deployment or request id."""
 KEY_CHARS_MAX: Final = 1_024

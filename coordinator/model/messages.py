@@ -125,6 +125,8 @@ class Batch(Command, kw_only=True, tag=5):
     """Matches a second on this partition at most."""
     reason: str | None = None
     principal: str | None = None
+    grace: Duration | None = None
+    """For `cancel`: how long after it came into force what it has asked to end and has not ended is killed."""
 
 
 class Control(Command, kw_only=True, tag=6):
@@ -293,6 +295,11 @@ class Submit(Message, kw_only=True, tag=32):
     """Matches a second over the whole request at most."""
     deployment: str | None = None
     dry_run: bool = False
+    grace: Duration | None = None
+    """For `cancel`: how long after it came into force what it has asked to end and has not ended is killed."""
+    untouched: tuple[Count, ...] = ()
+    """Of a retry: the partitions that took no part in the batch of `filter.failed_of`. There all else that the filter
+    says holds without it."""
     body_digest: bytes | None = None
     """Of the body as it was sent, where ages in it were resolved; without it the fields are compared."""
 
@@ -424,6 +431,8 @@ class Progress(Message, kw_only=True, tag=48):
     received: dict[int, int] = {}
     """Messages received for it, by source partition."""
     reason: str | None = None
+    awaits_grace: bool = False
+    """What it has asked to end and has not ended is still to be killed when its grace is over."""
 
 
 class RequestState(Message, kw_only=True, tag=49):

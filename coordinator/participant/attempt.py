@@ -29,7 +29,6 @@ from coordinator.model.messages import (
     Paused,
     Report,
     Start,
-    Started,
     Suspended,
 )
 from coordinator.model.statuses import OUTCOME_NAMES, Outcome
@@ -77,10 +76,9 @@ class Host(Protocol):
 class Attempt:
     """See above."""
 
-    def __init__(self, start: Start, handler: "Handler", deployment: str, host: Host) -> None:
+    def __init__(self, start: Start, handler: "Handler", host: Host) -> None:
         self.start: Final = start
         self.handler: Final = handler
-        self.deployment: Final = deployment
         self.host: Final = host
         self.journal: Final = Journal(start.id, start.attempt, self._emit)
         self.values: Final = dict(start.values)
@@ -88,8 +86,6 @@ class Attempt:
         self.context: Final = HandlerContext(self)
         self.over = False
         """Nothing that the handler does counts any more."""
-        self.ended = False
-        """It has reported its end, or that it let go."""
         self.deadline: int | None = None
         """When to poke it, in microseconds since the epoch."""
         self.running: str | None = None
@@ -132,7 +128,7 @@ class Attempt:
 
     def refuse(self, detail: str) -> None:
         """A report was refused for good, so that the partition knows less than the handler: somebody must look."""
-        self.over = self.ended = True
+        self.over = True
         self._emit(Paused(id=self.start.id, attempt=self.start.attempt, failure=detail, retry=self.start.retry + 1))
         self.wake()
 
@@ -165,7 +161,6 @@ class Attempt:
         """Run the handler to its end, or until it is given up."""
         start = self.start
         self._surfaced = self.journal.surfaced()
-        self._emit(Started(id=start.id, attempt=start.attempt, deployment=self.deployment))
         try:
             ending = await self._ending()
         except GivenUp:
@@ -217,7 +212,7 @@ class Attempt:
 
     def _end(self, report: Report) -> None:
         self.journal.flush()
-        self.over = self.ended = True
+        self.over = True
         self._emit(report)
 
     def _emit(self, report: Report) -> None:

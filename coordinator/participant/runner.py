@@ -2,6 +2,10 @@
 
 Reports queue up here and are taken many at a time. An attempt is held until the report with which it lets go is
 answered, so that a start which is delivered twice is not run twice.
+
+The first report of an attempt is `Started`, and not a line of its handler runs before that is answered. A delivery
+may have waited in queues for long; the partition knows whether the invocation is still to be run. So nothing that a
+batch has ended is run after the batch was in force, however much of it was on its way to participants.
 """
 
 import asyncio
@@ -23,12 +27,16 @@ _OVER: Final = (404, 409)
 
 
 class _Held:
-    """An attempt, and the task that runs it once all of its journal is here."""
+    """An attempt, and the task that runs it once it may run and all of its journal is here."""
 
-    __slots__ = ("attempt", "task")
+    __slots__ = ("admitted", "attempt", "task", "whole")
 
     def __init__(self, attempt: Attempt) -> None:
         self.attempt = attempt
+        self.admitted = False
+        """Its partition has said that it is to be run."""
+        self.whole = not attempt.start.more
+        """All that it needs is here."""
         self.task: asyncio.Task[None] | None = None
 
 
@@ -61,8 +69,8 @@ class Runner:
             held.attempt.signal()
         elif isinstance(message, messages.Context):
             held.attempt.learn(message)
-            if message.last and held.task is None:
-                self._run(held)
+            held.whole = held.whole or message.last
+            self._run_if_it_may(held)
         else:
             self._drop(held)
 
@@ -77,9 +85,8 @@ class Runner:
         if handler is None:
             self._refuse_to_start(start)
             return
-        held = self._held[start.id] = _Held(Attempt(start, handler, self._deployment, self))
-        if not start.more:
-            self._run(held)
+        self._held[start.id] = _Held(Attempt(start, handler, self))
+        self._report(messages.Started(id=start.id, attempt=start.attempt, deployment=self._deployment))
 
     def _refuse_to_start(self, start: messages.Start) -> None:
         service = self._services.get(start.service)
@@ -87,6 +94,10 @@ class Runner:
         failure = f"deployment {self._deployment} has no handler {start.service}/{start.handler}; {has}"
         outcome = OUTCOME_NAMES[Outcome.FAILURE]
         self._report(messages.Completed(id=start.id, attempt=start.attempt, outcome=outcome, failure=failure))
+
+    def _run_if_it_may(self, held: _Held) -> None:
+        if held.admitted and held.whole and held.task is None:
+            self._run(held)
 
     def _run(self, held: _Held) -> None:
         held.task = asyncio.get_running_loop().create_task(held.attempt.run())
@@ -107,7 +118,8 @@ class Runner:
         taken: list[messages.Report] = []
         while self._reports and len(taken) < limits.REPORTS_MAX:
             report = self._reports.popleft()
-            if not self._says_nothing(report):
+            # An attempt that was dropped since needs no leave to begin.
+            if not isinstance(report, messages.Started) or self._of(report.id, report.attempt) is not None:
                 taken.append(report)
         if not self._reports:
             self.something_to_report.clear()
@@ -120,9 +132,12 @@ class Runner:
             if held is None:
                 continue
             if code == _APPLIED:
-                if isinstance(report, messages.Steps):
+                if isinstance(report, messages.Started):
+                    held.admitted = True
+                    self._run_if_it_may(held)
+                elif isinstance(report, messages.Steps):
                     held.attempt.acknowledge(report.first + len(report.steps))
-                elif not isinstance(report, messages.Started):
+                else:
                     del self._held[report.id]  # it has let go
             elif code in _OVER or isinstance(report, messages.Paused):
                 self._drop(held)
@@ -135,13 +150,6 @@ class Runner:
         )
         held.attempt.refuse(f"its {type(report).__name__} was refused: {detail}")
         _take_down(held)
-
-    def _says_nothing(self, report: messages.Report) -> bool:
-        """Whether it says that an attempt began whose end follows at once, and whose deployment is known."""
-        if not isinstance(report, messages.Started):
-            return False
-        held = self._of(report.id, report.attempt)
-        return held is not None and held.attempt.ended and held.attempt.start.deployment == self._deployment
 
     def _report(self, report: messages.Report) -> None:
         self._reports.append(report)

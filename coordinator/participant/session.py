@@ -77,7 +77,8 @@ class Session:
     async def _send(self) -> None:
         backoff = Backoff()
         while True:
-            await self._runner.something_to_report.wait()
+            if not self._taken:  # what did not go is tried again, whether or not there is more to say
+                await self._runner.something_to_report.wait()
             try:
                 await self._send_some()
                 backoff.succeeded()

@@ -7,10 +7,12 @@ scan has ended or it is aborted; how rows meet it meanwhile is `catchup`, how ti
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from coordinator.model import filters, limits, messages
 from coordinator.model.errors import CallerError, CorruptionError
 from coordinator.model.statuses import ACTIONS, Action
-from coordinator.partition import outbox
+from coordinator.partition import graces, outbox
 from coordinator.partition.outputs import Answer
 from coordinator.partition.pending import Pending
 from coordinator.partition.state import PROGRESS, BatchState, Phase
@@ -59,7 +61,7 @@ def batch(m: "Machine", c: messages.Batch) -> Answer:
         at=m.now,
         phase=Phase.PENDING,
         action=c.action,
-        filter=filters.with_statuses_of(c.filter, Action(c.action)),
+        filter=_resolved(m, filters.with_statuses_of(c.filter, Action(c.action))),
         not_after=c.not_after,
         guarded=c.guarded,
         dry_run=c.dry_run,
@@ -68,10 +70,11 @@ def batch(m: "Machine", c: messages.Batch) -> Answer:
         paused=c.paused,
         rate=c.rate,
         rate_since=m.now,
-        scan=_scan(c.filter),
         below=m.state.next_seq,
         reason=c.reason,
+        grace=c.grace if not c.dry_run else None,
     )
+    state.scan = scan_of(state.filter)
     if before is not None:
         state.sent, state.received = before.sent, before.received
         state.propagated, state.work_open = before.propagated, before.work_open
@@ -101,6 +104,8 @@ def _refusal(m: "Machine", c: messages.Batch, *, needs_room: bool) -> str | None
         return f"action {c.action!r} is none of {', '.join(ACTIONS)}"
     if not 0 < len(c.request) <= limits.NAME_CHARS_MAX:
         return _BAD_REQUEST_ID
+    if c.grace is not None and (c.action != Action.CANCEL or c.grace > limits.GRACE_MAX_US):
+        return "only a cancel has a grace, of seven days at most"
     try:
         filters.check(c.filter)
     except CallerError as error:
@@ -120,10 +125,25 @@ def _refuse(m: "Machine", c: messages.Batch, reason: str) -> Answer:
     return Answer(m.position, 409, c.request, detail=reason)
 
 
-def _scan(filter: filters.Filter) -> Scan:
-    """The narrowest candidates that columns which never change can give."""
+def _resolved(m: "Machine", filter: filters.Filter) -> filters.Resolved:
+    """The filter with the batches that it names as this partition knows them now."""
+    resolved = filters.Resolved(**{name: getattr(filter, name) for name in filter.__struct_fields__})
+    if filter.killed_by is not None:
+        by = m.batches.get(filter.killed_by)
+        resolved = msgspec.structs.replace(resolved, killed_at=() if by is None else by.positions)
+    if filter.failed_of is not None:
+        of = m.batches.get(filter.failed_of)
+        over = of is not None and of.phase not in (Phase.ANNOUNCED, Phase.PENDING, Phase.PREPARED)
+        resolved = msgspec.structs.replace(resolved, failed_at=of.in_force if of is not None and over else -1)
+    return resolved
+
+
+def scan_of(filter: filters.Resolved) -> Scan:
+    """The narrowest candidates that nothing which changes later can give."""
     if filter.ids is not None:
         return Scan(Candidates.IDS)
+    if filter.failed_at is not None:
+        return Scan(Candidates.MEMBERS, members_of=filter.failed_at)
     service, key = filter.service, filter.key
     if filter.target is not None:
         named, second, handler = filters.target_parts(filter.target)
@@ -141,12 +161,19 @@ def _put_in_force(m: "Machine", state: BatchState) -> None:
     m.pending.append(Pending(state, m.store))
     m.newest_pending = state.in_force
     m.changed_batches[state.position] = state
+    if state.grace is not None:
+        m.graces[state.position] = state
+
+
+def take_off(m: "Machine", state: BatchState) -> None:
+    """It is pending no longer."""
+    m.pending = [pending for pending in m.pending if pending.state is not state]
+    m.newest_pending = m.pending[-1].position if m.pending else -1
 
 
 def leave(m: "Machine", state: BatchState, phase: Phase) -> None:
     """Take it off the pending list: its scan has ended or it was aborted."""
-    m.pending = [pending for pending in m.pending if pending.state is not state]
-    m.newest_pending = m.pending[-1].position if m.pending else -1
+    take_off(m, state)
     m.prepared.discard(state.position)
     state.phase = phase
     m.note(state)
@@ -188,6 +215,7 @@ def control(m: "Machine", c: messages.Control) -> Answer:
         state.aborted = True
         if state.phase in (Phase.PENDING, Phase.PREPARED):
             leave(m, state, Phase.ABORTING)
+        graces.call_off(m, state)
     tell(m, state)
     return Answer(m.position, 200, c.request)
 
@@ -243,6 +271,7 @@ def tell(m: "Machine", state: BatchState) -> None:
             sent=state.sent,
             received=state.received,
             reason=state.reason if state.phase is Phase.REFUSED else None,
+            awaits_grace=state.awaits_grace,
         ),
     )
 
@@ -271,11 +300,14 @@ def forget(m: "Machine") -> None:
     for request, state in list(islice(m.batches.items(), 2 * limits.PENDING_BATCHES_MAX)):
         kept_until = max(state.not_after, state.at) + limits.REMEMBERED_US + m.state.max_retention
         under_way = state.owes or state.work_open or state.phase not in (*_OVER, Phase.ANNOUNCED)
-        if m.now < kept_until or under_way:
+        kills = state.kill is not None and state.kill.phase is Phase.PENDING
+        if m.now < kept_until or under_way or kills or state.awaits_grace:
             continue
         del m.batches[request]
-        for position in (state.position, state.announced_at, state.committed_at):
+        for position in (*state.positions, state.announced_at):
             if position is not None:
                 m.by_position.pop(position, None)
+        if state.tally.failed:
+            m.todo.append(Work(0, WorkKind.DROP_MEMBERS, cursor=str(state.in_force)))
         m.changed_batches.pop(state.position, None)
         m.store.batch_remove(state.position)

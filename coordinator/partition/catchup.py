@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.model.effects import perform
 from coordinator.model.invocation import Invocation
-from coordinator.model.statuses import Action
+from coordinator.model.statuses import Action, Counter
 from coordinator.partition import actions, restarts
 from coordinator.partition.pending import Pending
 
@@ -34,7 +34,7 @@ def catch_up(m: "Machine", row: Invocation) -> Invocation | None:
 
 def _take_effect(m: "Machine", row: Invocation, pending: Pending) -> None:
     batch = pending.state
-    m.note(batch)
+    m.note(pending.account)
     if batch.marks:
         m.store.add_member(batch.position, row.seq)
         batch.members += 1
@@ -53,5 +53,7 @@ def _take_effect(m: "Machine", row: Invocation, pending: Pending) -> None:
         counter = actions.act(
             m, row, pending.action, at=pending.time, position=pending.position, deployment=batch.deployment
         )
+    if counter is Counter.FAILED and not batch.dry_run:
+        m.store.add_member(pending.position, row.seq)  # so that a retry finds it
     tally.matched += 1
     setattr(tally, counter, getattr(tally, counter) + 1)

@@ -1,11 +1,12 @@
 """Handing attempts to participants, a bounded number at a time.
 
 What is to be delivered waits in a lane: its service's, or its deployment's once it is pinned to one. Whoever
-carries deliveries says which lanes have a participant (`Serve`); the others wait here and take no slot from those.
+carries deliveries says which lanes have a participant (`Serve`); the others wait here. Each lane has slots of its
+own, so one whose handlers are slow holds up no other.
 
 An attempt is delivered at the end of the record that made its invocation ready, when a slot is free and nobody
-waits; otherwise it joins the backlog, which later records and ticks work off in order. Entries of the backlog may
-be dead by then, killed or paused: they are looked up, caught up, and passed over.
+waits; otherwise it joins its lane's backlog, which later records and ticks work off in order, the lanes in turns.
+Entries of a backlog may be dead by then, killed or paused: they are looked up, caught up, and passed over.
 """
 
 from typing import TYPE_CHECKING
@@ -31,21 +32,33 @@ def lane(row: Invocation) -> str:
 
 
 def dispatch(m: "Machine") -> None:
-    """Deliver what this record made ready and what the backlog holds, as far as slots and rows allow."""
-    state = m.state
-    while m.waiting and state.held < limits.DELIVERIES_MAX and m.rows_left > 0:
-        seq = _pop(m)
-        row = m.row_by_seq(seq)
-        if row is not None and _may_start(row):
-            _deliver(m, row)
+    """Deliver what this record made ready and what the backlogs hold, as far as slots and rows allow."""
+    while m.open_lanes and m.rows_left > 0:
+        there = m.state.lane_turn = _next_lane(m)
+        while there in m.open_lanes and m.rows_left > 0:
+            row = m.row_by_seq(_pop(m, there))
+            if row is not None and _may_start(row):
+                _deliver(m, row)
     for row in m.made_ready:
         if not _may_start(row):
             continue
-        if not m.waiting and state.held < limits.DELIVERIES_MAX and _is_served(m, lane(row)):
+        if lane(row) not in m.state.backlog and _has_slot(m, lane(row)):
             _deliver(m, row)
         else:
             _push(m, row)
     m.made_ready.clear()
+
+
+def look_at_lanes(m: "Machine") -> None:
+    """Derive from the state which lanes are served, and which of them have both a slot and somebody for it."""
+    lanes = m.state.served
+    m.served = None if lanes is None else frozenset(lanes)
+    m.open_lanes = {there for there in m.state.backlog if _has_slot(m, there)}
+
+
+def _next_lane(m: "Machine") -> str:
+    """Whose turn it is: the lanes follow one another by name, and the last is followed by the first."""
+    return min((there for there in m.open_lanes if there > m.state.lane_turn), default=None) or min(m.open_lanes)
 
 
 def _may_start(row: Invocation) -> bool:
@@ -53,8 +66,8 @@ def _may_start(row: Invocation) -> bool:
     return (row.status == _READY or row.status == _RUNNING) and not row.ties & HELD
 
 
-def _is_served(m: "Machine", lane: str) -> bool:
-    return m.served is None or lane in m.served
+def _has_slot(m: "Machine", lane: str) -> bool:
+    return (m.served is None or lane in m.served) and m.state.held.get(lane, 0) < limits.DELIVERIES_MAX
 
 
 def _push(m: "Machine", row: Invocation) -> None:
@@ -62,30 +75,38 @@ def _push(m: "Machine", row: Invocation) -> None:
     m.store.ready_push(there, state.next_ready, row.seq)
     state.next_ready += 1
     state.backlog[there] = state.backlog.get(there, 0) + 1
-    if _is_served(m, there):
-        m.waiting += 1
+    if _has_slot(m, there):
+        m.open_lanes.add(there)
 
 
-def _pop(m: "Machine") -> int:
-    """The next of the lanes that are served; `waiting` says that there is one."""
-    found = m.store.ready_pop(m.served)
-    assert found is not None
-    there, seq = found
-    m.waiting -= 1
-    left = m.state.backlog[there] - 1
-    if left:
-        m.state.backlog[there] = left
-    else:
-        del m.state.backlog[there]
+def _pop(m: "Machine", lane: str) -> int:
+    """The first that waits in a lane which is open."""
+    seq = m.store.ready_pop(lane)
+    assert seq is not None
+    if _take_one(m.state.backlog, lane) == 0:
+        m.open_lanes.discard(lane)
     return seq
 
 
+def _take_one(counts: dict[str, int], lane: str) -> int:
+    """One fewer of a lane; how many are left."""
+    left = counts[lane] - 1
+    if left:
+        counts[lane] = left
+    else:
+        del counts[lane]
+    return left
+
+
 def _deliver(m: "Machine", row: Invocation) -> None:
-    m.state.held += 1
+    there = lane(row)
+    held = m.state.held[there] = m.state.held.get(there, 0) + 1
+    if held == limits.DELIVERIES_MAX:
+        m.open_lanes.discard(there)
     row.ties = (row.ties | HELD) & ~PICKY
     row.attempt += 1
     m.save(row)
-    m.store.held_put(row.seq, m.position)
+    m.store.held_put(row.seq, m.position, there)
     payload = m.store.payload(row.seq)
     context, cursor = contexts.first(m, row)
     start = messages.Start(
@@ -101,7 +122,7 @@ def _deliver(m: "Machine", row: Invocation) -> None:
         deployment=row.deployment,
         idempotency_key=row.idempotency_key,
         retry=row.retry,
-        cancelled=row.cancel == CancelState.SIGNALLED,
+        cancelled=row.cancel >= CancelState.SIGNALLED,
         entries=context.entries,
         values=context.values,
         more=cursor is not None,
@@ -119,8 +140,10 @@ def let_go(m: "Machine", row: Invocation) -> None:
 
 def free_slot(m: "Machine", row: Invocation) -> None:
     """One delivery fewer is outstanding."""
-    m.state.held -= 1
-    m.store.held_remove(row.seq)
+    there = m.store.held_remove(row.seq)  # which may no longer be the lane that it would wait in
+    _take_one(m.state.held, there)
+    if there in m.state.backlog and _has_slot(m, there):
+        m.open_lanes.add(there)
 
 
 def take_back(m: "Machine", row: Invocation) -> None:
@@ -137,7 +160,7 @@ def serve(m: "Machine", c: messages.Serve) -> Answer:
     if len(c.lanes) > limits.LANES_MAX:
         raise CallerError(f"{len(c.lanes)} lanes are too many; a partition serves {limits.LANES_MAX} at once")
     m.state.served = tuple(sorted(set(c.lanes)))
-    m.look_at_lanes()
+    look_at_lanes(m)
     if c.reclaim:
         m.todo.append(Work(0, WorkKind.RECLAIM, cursor=str(m.position)))
     return Answer(m.position, 200)

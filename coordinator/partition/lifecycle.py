@@ -114,16 +114,17 @@ def ended(
         action = _TO_CHILDREN.get(row.outcome, "")
         m.todo.append(Work(0, WorkKind.TELL_CHILDREN, row.id, action, batch=batch, forget=True))
     if ties & CANCEL and asked_by is not None:
-        _settle_cancel(m, asked_by, Outcome(row.outcome or 0))
+        _settle_cancel(m, asked_by, Outcome(row.outcome or 0), batch)
 
 
-def _settle_cancel(m: "Machine", asked_by: int, outcome: Outcome) -> None:
-    """The batch that asked it to cancel counts it as ended now: by the cancel, or by something else."""
+def _settle_cancel(m: "Machine", asked_by: int, outcome: Outcome, ended_by: int | None) -> None:
+    """The batch that asked it to cancel counts it as ended now: by the cancel or its grace, or by something else."""
     batch = m.by_position.get(asked_by)
     if batch is None:
         return
     batch.tally.signalled -= 1
-    if outcome is Outcome.CANCELLED:
+    by_grace = batch.kill is not None and batch.kill.position == ended_by
+    if outcome is Outcome.CANCELLED or by_grace:
         batch.tally.ended += 1
     else:
         batch.tally.ended_by_other += 1

@@ -44,7 +44,7 @@ from coordinator.partition import (
     work,
 )
 from coordinator.partition.outputs import Answer, Outgoing
-from coordinator.partition.pending import Pending
+from coordinator.partition.pending import Pending, in_force
 from coordinator.partition.state import DEAD_LETTERS, BatchState, Phase, State
 from coordinator.stores.port import Store, Work
 
@@ -86,6 +86,8 @@ class Machine:
         self.newest_pending = -1
         self.prepared: set[int] = set()
         """Positions of those that await their commit; each keeps its place among the pending ones."""
+        self.graces: dict[int, BatchState] = {}
+        """Cancels, by position, whose grace may still have something to kill."""
         self.changed_batches: dict[int, BatchState] = {}
         self.owing: dict[int, BatchState] = {}
         self._load_batches()
@@ -100,9 +102,9 @@ class Machine:
         """Batches that may be over once `todo` is worked off."""
         self.made_ready: list[Invocation] = []
         self.served: frozenset[str] | None = None
-        self.waiting = 0
-        """Entries of the backlog in lanes that are served."""
-        self.look_at_lanes()
+        self.open_lanes: set[str] = set()
+        """Lanes that are served, with a slot that is free and somebody who waits for it."""
+        deliveries.look_at_lanes(self)
         # For whoever drives the machine:
         self.tick_filled = False
         """Whether the last tick stopped at one of its quotas, so that its time tells how long such a one takes."""
@@ -115,22 +117,16 @@ class Machine:
             self.index_batch(state)
             if state.owes:
                 self.owing[state.position] = state
-            if state.phase is Phase.PENDING:
-                self.pending.append(Pending(state, self.store))
-            elif state.phase is Phase.PREPARED:
+            if state.phase is Phase.PREPARED:
                 self.prepared.add(state.position)
-        self.pending.sort(key=lambda pending: pending.position)
+            if state.grace is not None:
+                self.graces[state.position] = state
+        self.pending = in_force(self.batches.values(), self.store)
         self.newest_pending = self.pending[-1].position if self.pending else -1
-
-    def look_at_lanes(self) -> None:
-        """Derive from the state which lanes are delivered and how many wait there."""
-        lanes, backlog = self.state.served, self.state.backlog
-        self.served = None if lanes is None else frozenset(lanes)
-        self.waiting = sum(backlog.values() if lanes is None else (backlog.get(lane, 0) for lane in lanes))
 
     def index_batch(self, state: BatchState) -> None:
         """Let the batch be found by the positions at which it takes effect."""
-        for position in (state.position, state.announced_at, state.committed_at):
+        for position in (*state.positions, state.announced_at):
             if position is not None:
                 self.by_position[position] = state
 
@@ -172,7 +168,7 @@ class Machine:
             answer = self._dead_letter(record.value, str(error))  # what it looked up was caught up all the same
         if self.todo:
             work.drain(self)
-        if self.made_ready or (self.waiting and state.held < limits.DELIVERIES_MAX):
+        if self.made_ready or self.open_lanes:
             deliveries.dispatch(self)
             while self.todo:  # what catching up the backlog's entries has led to, and what is longer than a start
                 work.drain(self)

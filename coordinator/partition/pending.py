@@ -3,7 +3,7 @@
 Everything here is derived from `BatchState` and rebuilt when the machine starts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from coordinator.model import limits
@@ -11,7 +11,7 @@ from coordinator.model.effects import COUNTED, ENDED_BY_OTHER, NOT_APPLICABLE, E
 from coordinator.model.filters import EMPTY, Filter, predicate, statuses
 from coordinator.model.invocation import Invocation
 from coordinator.model.statuses import TRANSITIONS, Action, Status
-from coordinator.partition.state import BatchState
+from coordinator.partition.state import BatchState, Phase
 
 
 class Members(Protocol):
@@ -23,21 +23,26 @@ class Members(Protocol):
 class Pending:
     """One pending batch as the machine uses it."""
 
-    __slots__ = ("action", "effects", "filter", "ids", "matches", "position", "state", "time")
+    __slots__ = ("account", "action", "effects", "filter", "ids", "matches", "position", "state", "time")
 
-    def __init__(self, state: BatchState, store: Members) -> None:
+    def __init__(self, state: BatchState, store: Members, account: BatchState | None = None) -> None:
+        """`account` is the batch that it is a part of, if it is: what it does is on that one's account."""
         self.state = state
+        self.account = state if account is None else account
         self.position = state.in_force
         self.time = state.in_force_time
         self.action = Action(state.action)
         self.filter: Filter = state.filter if state.committed_at is None else EMPTY
         self.ids = state.filter.ids
         self.matches: Callable[[Invocation], bool]
-        if state.committed_at is None:
-            self.matches = predicate(state.filter)
-        else:
+        passes, failed_at = predicate(self.filter), state.filter.failed_at
+        if state.committed_at is not None:
             marked = state.position
             self.matches = lambda row: store.is_member(marked, row.seq)
+        elif failed_at is not None:
+            self.matches = lambda row: store.is_member(failed_at, row.seq) and passes(row)
+        else:
+            self.matches = passes
         wanted = statuses(self.filter)
         self.effects: dict[int, Effect | None] = {
             int(status): self._effect(status) for status in Status if int(status) in wanted
@@ -76,6 +81,14 @@ class Pending:
         """Statuses in which even a row without ties takes the single path."""
         return frozenset(status for status, effect in self.effects.items() if effect is None)
 
+    @property
+    def rests(self) -> bool:
+        """Whether its scan has to wait: it is paused, or a part of one whose own scan has not ended.
+
+        So what kills after a grace comes to no row before the cancel has, whose rate and pauses hold for both.
+        """
+        return self.state.paused or (self.account is not self.state and self.account.phase is Phase.PENDING)
+
     def let_budget_lapse(self, now: int) -> None:
         """What was not used for more than a second is lost: a rate is no average over times without ticks."""
         state, budget = self.state, self.rate_budget(now)
@@ -90,3 +103,15 @@ class Pending:
             return None
         allowed = state.rate * (now - state.rate_since) // 1_000_000
         return max(0, allowed - (state.tally.matched + state.members - state.rate_from))
+
+
+def in_force(states: Iterable[BatchState], store: Members) -> list[Pending]:
+    """Those of these batches that are pending, by position."""
+    found = []
+    for state in states:
+        if state.phase is Phase.PENDING:
+            found.append(Pending(state, store))
+        if state.kill is not None and state.kill.phase is Phase.PENDING:
+            found.append(Pending(state.kill, store, state))
+    found.sort(key=lambda pending: pending.position)
+    return found

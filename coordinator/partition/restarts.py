@@ -68,9 +68,10 @@ def _restart(m: "Machine", row: Invocation, payload: Payload, position: int) -> 
         shared=row.shared,
         input=payload.input,
         headers=payload.headers,
-        retention=row.retention,
         restarted_from=row.id,
     )
+    if row.retention != invoke.retention:  # a default is left out by identity: the bytes would depend on a cache
+        invoke.retention = row.retention
     outbox.send_to_partition(m, outbox.partition_of(m, new), invoke)
     payload.restarted_as = new
     m.store.save_payload(row.seq, payload)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from coordinator.model.filters import EMPTY
 from coordinator.model.invocation import Invocation
 from coordinator.model.statuses import Status
-from coordinator.partition import batches, lifecycle
+from coordinator.partition import batches, graces, lifecycle
 from coordinator.partition.pending import Pending
 from coordinator.partition.state import BatchState, Phase
 from coordinator.stores.port import Condition, Slice, Timer
@@ -33,11 +33,11 @@ def scan(m: "Machine", sweep_max: int, single_max: int) -> bool:
     for pending in sorted(m.pending, key=lambda pending: (pending.position <= turn, pending.position)):
         if sweep_left <= 0 or m.rows_left <= 0:
             break
-        if pending.state.paused or pending.rate_budget(m.now) == 0:
+        if pending.rests or pending.rate_budget(m.now) == 0:
             continue
         pending.let_budget_lapse(m.now)
         m.state.turn = pending.position
-        m.note(pending.state)
+        m.note(pending.account)
         if pending.state.committed_at is None and pending.ids is not None:
             finished = _by_ids(m, pending, pending.ids)
         elif pending is m.pending[0] and pending.state.rate is None:
@@ -46,7 +46,9 @@ def scan(m: "Machine", sweep_max: int, single_max: int) -> bool:
         else:
             finished, used = _single(m, pending, sweep_left)
             sweep_left -= used
-        if finished:
+        if finished and pending.account is not pending.state:
+            graces.killed(m, pending)
+        elif finished:
             _account_for_gone_members(pending.state)
             batches.leave(m, pending.state, Phase.SCANNED)
     return sweep_left <= 0 or m.rows_left <= 0

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from coordinator.model.filters import Filter
+from coordinator.model.filters import Resolved
 from coordinator.model.messages import Tally
 from coordinator.stores.port import Scan
 
@@ -48,8 +48,10 @@ class State(msgspec.Struct):
     """The lanes that are delivered, in order; None: all."""
     works: int = 0
     """Work items stored."""
-    held: int = 0
-    """Deliveries outstanding."""
+    held: dict[str, int] = {}
+    """Deliveries outstanding, by the lane that they went out of."""
+    lane_turn: str = ""
+    """The lane whose backlog was worked off last; the next one has the next turn."""
     turn: int = -1
     """Position of the batch that was scanned last; the next one has the next turn."""
     min_retention: int | None = None
@@ -90,8 +92,8 @@ class BatchState(msgspec.Struct):
     """Append time at that position."""
     phase: Phase
     action: str = ""
-    filter: Filter = Filter()
-    """As the action reads it: with the statuses that it may act on."""
+    filter: Resolved = Resolved()
+    """As the action reads it here: with the statuses that it may act on."""
     not_after: int = 0
     guarded: bool = False
     dry_run: bool = False
@@ -124,6 +126,23 @@ class BatchState(msgspec.Struct):
     owes: bool = False
     """Something changed since progress was told."""
     reason: str | None = None
+    grace: int | None = None
+    """Of a cancel: how long after it came into force what it has not ended is killed."""
+    kill: "BatchState | None" = None
+    """What does that, once that time is over: a batch within this one, on this one's account (`graces`)."""
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Where it took effect, or is to."""
+        kill = None if self.kill is None else self.kill.position
+        return tuple(at for at in (self.position, self.committed_at, kill) if at is not None)
+
+    @property
+    def awaits_grace(self) -> bool:
+        """Whether there may be something left for its grace to kill."""
+        if self.grace is None or self.aborted or (self.kill is not None and self.kill.phase is not Phase.PENDING):
+            return False
+        return self.phase in (Phase.PENDING, Phase.PREPARED) or self.tally.signalled > 0
 
     @property
     def in_force(self) -> int:

@@ -84,12 +84,15 @@ def _call(m: "Machine", row: Invocation, number: int, step: Step) -> Entry:
     child = ids.child_id(row.id, number, call)
     entry = Entry(step=number, kind=step.kind, name=target_name(call.service, call.key, call.handler), child=child)
     depth = m.store.payload(row.seq).depth + 1
-    if row.cancel == CancelState.REQUESTED:
-        entry.outcome, entry.withheld = OUTCOME_NAMES[Outcome.CANCELLED], True
+    if row.cancel in (CancelState.REQUESTED, CancelState.SIGNALLED):
+        # Asked for before the handler knew. Made now, the call would outlive what is undone because of it.
+        entry.outcome, entry.withheld = OUTCOME_NAMES[Outcome.CANCELLED], row.cancel == CancelState.REQUESTED
+        if not entry.withheld:
+            _tell(m, row, entry)
         return entry
     if row.children >= limits.CHILDREN_MAX or depth > limits.DEPTH_MAX:
         entry.outcome, entry.failure = OUTCOME_NAMES[Outcome.FAILURE], _too_many(row, depth)
-        outbox.send(m, DELIVERIES, messages.Notify(id=row.id, attempt=row.attempt, entry=entry))
+        _tell(m, row, entry)
         return entry
     entry.done = False
     row.children += 1
@@ -97,6 +100,10 @@ def _call(m: "Machine", row: Invocation, number: int, step: Step) -> Entry:
     m.store.edge_add(row.id, child, number)
     _create(m, row, child, call, depth=depth, detached=False)
     return entry
+
+
+def _tell(m: "Machine", row: Invocation, entry: Entry) -> None:
+    outbox.send(m, DELIVERIES, messages.Notify(id=row.id, attempt=row.attempt, entry=entry))
 
 
 def _too_many(row: Invocation, depth: int) -> str:
@@ -159,6 +166,12 @@ def _cancel(m: "Machine", row: Invocation, number: int, step: Step) -> Entry:
     return Entry(step=number, kind=step.kind, name=step.name)
 
 
+def _surfaced(m: "Machine", row: Invocation, number: int, step: Step) -> Entry:
+    if row.cancel == CancelState.SIGNALLED:
+        row.cancel = int(CancelState.SURFACED)
+    return _recorded(m, row, number, step)
+
+
 def _recorded(m: "Machine", row: Invocation, number: int, step: Step) -> Entry:
     """What concerns only the handler itself."""
     return Entry(
@@ -175,6 +188,6 @@ _KINDS: Final[dict[int, Callable[["Machine", Invocation, int, Step], Entry]]] = 
     StepKind.SET: _set,
     StepKind.CLEAR: _clear,
     StepKind.RACE: _recorded,
-    StepKind.SURFACED: _recorded,
+    StepKind.SURFACED: _surfaced,
     StepKind.CANCEL: _cancel,
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from coordinator.model import limits, messages
 from coordinator.model.errors import CallerError, UnknownLevelError
-from coordinator.partition import batches, deliveries, scans, timers, work
+from coordinator.partition import batches, deliveries, graces, scans, timers, work
 from coordinator.partition.outputs import Answer
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tick(m: "Machine", c: messages.Tick) -> None:
-    """Timers, stored work, scans, what these led to, then deliveries; each within a quota of its own."""
+    """Graces, timers, stored work, scans, what these led to, then deliveries; each within a quota of its own."""
     if c.tick != m.state.tick + 1:
         return
     m.state.tick = c.tick
@@ -25,6 +25,7 @@ def tick(m: "Machine", c: messages.Tick) -> None:
     single_max = _clamp(c.single, limits.TICK_SINGLE_MAX)
     rows_max = timers_max + work_max + single_max + limits.ROWS_PER_RECORD_MAX
     m.sends_left = rows_max * limits.OUTBOX_PER_ROW_MAX + 2 * limits.PENDING_BATCHES_MAX
+    graces.fire(m)  # before any row is looked at: its position is this record's
     timers.fire(m, timers_max)
     m.tick_filled = m.rows_left <= 0
     m.rows_left = work_max
@@ -57,15 +58,17 @@ def wanted(m: "Machine", now: int) -> bool:
 def next_due(m: "Machine", now: int) -> int | None:
     """When the next tick is worth appending: `now` when at once, None when nothing waits for one."""
     state = m.state
-    if state.works or (m.waiting and state.held < limits.DELIVERIES_MAX):
+    if state.works or m.open_lanes:
         return now
     dues = [timer] if (timer := m.store.next_timer()) is not None else []
     for pending in m.pending:
-        if not pending.state.paused:
+        if not pending.rests:
             budget = pending.rate_budget(now)
             if budget is None:
                 return now
             dues.append(now if budget else now + limits.RATE_INTERVAL_US)
+    if (grace := graces.next_due(m)) is not None:
+        dues.append(grace)
     dues += [state.told_at + limits.PROGRESS_INTERVAL_US for state in m.owing.values()]
     return min(dues, default=None)
 
@@ -73,7 +76,7 @@ def next_due(m: "Machine", now: int) -> int | None:
 def sweeps_on(m: "Machine") -> bool:
     """Whether a scan has so far to go that there is work for two more ticks at least."""
     return any(
-        not pending.state.paused
+        not pending.rests
         and pending.state.rate is None
         and pending.state.below - pending.state.cursor > 3 * limits.TICK_SWEEP_MAX
         for pending in m.pending

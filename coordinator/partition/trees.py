@@ -116,7 +116,7 @@ def adopt(m: "Machine", c: messages.Adopt) -> None:
     row = m.row_by_id(c.parent)
     if row is not None and row.status == _COMPLETED:
         if row.outcome == Outcome.KILLED:
-            _end(m, c.parent, [c.child], Action.KILL, row.batch)
+            _end(m, c.parent, [c.child], Action.KILL, row.batch if row.batch is not None else row.cancel_batch)
         return
     if m.store.edge_add(c.parent, c.child, _NO_STEP) and row is not None:
         row.ties |= CHILDREN
@@ -182,6 +182,9 @@ def end_children(m: "Machine", c: messages.EndChildren) -> None:
             row.ties &= ~PARENT  # the parent is gone and waits for nobody
         counter = actions.act(m, row, Action(c.action), at=m.now, position=m.position, single=True, behalf=behalf)
         if batch is not None:
-            row.batch = behalf
+            if row.status == _COMPLETED:  # `batch` is only of those that it has ended itself
+                row.cancel_batch = behalf
+            else:
+                row.batch = behalf
             m.store.save(row)
             batch.propagated += counter is Counter.ENDED

@@ -4,22 +4,27 @@ Commands carry the whole desired state, never a change of it, so that any one of
 overtaken: what a partition has not acknowledged is simply sent again.
 """
 
+import msgspec
+
 from coordinator.model.messages import Batch, Command, Commit, Control, Submit
 from coordinator.requests import lifecycle
 from coordinator.requests.state import RUNNING, Request, queued
 
 
-def batch(request: Request) -> Batch:
-    """The batch as one partition gets it.
+def batch(request: Request, number: int) -> Batch:
+    """The batch as partition `number` gets it.
 
     Once the request is stopping, it goes out parked: paused, at revision 0, so that it can override no
     control and touches nothing before the abort beside it is in force.
     """
     asked = _submission(request)
+    filter = asked.filter
+    if number in asked.untouched:  # it has failed there as a whole
+        filter = msgspec.structs.replace(filter, failed_of=None)
     return Batch(
         request=request.id,
         action=asked.action,
-        filter=asked.filter,
+        filter=filter,
         not_after=lifecycle.not_after(request),
         guarded=request.guarded,
         dry_run=asked.dry_run,
@@ -29,6 +34,7 @@ def batch(request: Request) -> Batch:
         rate=share(request),
         reason=asked.reason,
         principal=asked.principal,
+        grace=asked.grace,
     )
 
 
@@ -62,7 +68,8 @@ def unanswered(request: Request, number: int) -> tuple[Command, ...]:
     newest = partition.newest
     if newest is None or queued(newest):
         # A control for an unknown id is remembered there: ahead of the batch it is in force from the start.
-        return (control(request), batch(request)) if request.stopping else (batch(request),)
+        asked = batch(request, number)
+        return (control(request), asked) if request.stopping else (asked,)
     missing: list[Command] = []
     if newest.revision < request.revision:
         missing.append(control(request))

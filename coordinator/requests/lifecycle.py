@@ -107,12 +107,17 @@ def finished_at(request: Request) -> int | None:
     return max(ends, default=request.submitted_at)
 
 
+def awaits_grace(request: Request) -> bool:
+    """Whether there is something left that it has asked to end, and that is killed when its grace is over."""
+    return any(partition.awaits_grace for partition in request.partitions)
+
+
 def settled(request: Request) -> bool:
-    """Whether it has ended and all that was sent for it between partitions has arrived, pair by pair.
+    """Whether it has ended, its grace has, and all that was sent between partitions has arrived, pair by pair.
 
     A sum over all pairs could be even by chance while one message is under way and another came twice.
     """
-    if not ended(request):
+    if not ended(request) or awaits_grace(request):
         return False
     told = [partition.newest for partition in request.partitions]
     sent = {

@@ -99,13 +99,13 @@ def _submit(request: Request | None, event: Submit, at_us: int, partitions: int)
         decision = Decision(commit=False, at=at_us, reason=reason)
         return msgspec.structs.replace(submitted, decision=decision), ()
     submitted = msgspec.structs.replace(submitted, partitions=_extended(request, partitions))
-    batch = commands.batch(submitted)
-    return _send(submitted, ((number, (batch,)) for number in _unanswered(submitted)), at_us)
+    unanswered = _unanswered(submitted)
+    return _send(submitted, ((number, (commands.batch(submitted, number),)) for number in unanswered), at_us)
 
 
 def _control(request: Request | None, event: RequestControl, at_us: int, partitions: int) -> Step:
-    """Accepted while the request is not over, whether or not it changes anything."""
-    if request is None or not _open(request):
+    """Accepted while the request is not over, whether or not it changes anything; an abort also of its grace."""
+    if request is None or not (_open(request) or (event.aborted and lifecycle.awaits_grace(request))):
         return request, ()
     controlled = msgspec.structs.replace(
         request,
@@ -242,9 +242,9 @@ def _send(
 
 
 def _send_control(request: Request, at_us: int) -> tuple[Request, tuple[Effect, ...]]:
-    """Send the desired state to every partition where the request is not over."""
+    """Send the desired state to every partition where the request, or its grace, is not over."""
     control = commands.control(request)
-    running = [number for number, one in enumerate(request.partitions) if one.ending is None]
+    running = [number for number, one in enumerate(request.partitions) if one.ending is None or one.awaits_grace]
     return _send(request, ((number, (control,)) for number in running), at_us)
 
 

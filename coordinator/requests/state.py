@@ -48,6 +48,11 @@ class Partition(msgspec.Struct, frozen=True, omit_defaults=True):
     owed_since: int | None = None
     """Since when it owes progress; None when it was last heard to owe none."""
 
+    @property
+    def awaits_grace(self) -> bool:
+        """Whether its grace may still have something to kill there."""
+        return self.newest is not None and self.newest.awaits_grace
+
 
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a guarded request."""

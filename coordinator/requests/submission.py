@@ -14,7 +14,7 @@ from coordinator.model.messages import Guard, Submit
 from coordinator.model.statuses import Action
 from coordinator.model.times import END_US
 
-_BODY: Final = ("action", "filter", "reason", "guard", "rate", "deployment", "dry_run")
+_BODY: Final = ("action", "filter", "reason", "guard", "rate", "deployment", "dry_run", "grace", "untouched")
 _TIMES: Final = ("created_before", "created_after", "modified_before", "modified_after")
 
 
@@ -48,8 +48,20 @@ def _check(submit: Submit) -> None:
     _check_times(submit.filter)
     if submit.guard is not None:
         _check_guard(submit.guard)
+    if submit.grace is not None:
+        check_grace(submit.action, submit.grace)
     if submit.rate is not None and submit.rate < 0:
         raise CallerError("rate must be a number of matches a second, or 0 for no limit", field="rate")
+
+
+def check_grace(action: str, grace_us: int) -> None:
+    """Raise CallerError when it cannot be meant."""
+    if action != Action.CANCEL:
+        raise CallerError(
+            "only a cancel has a grace: the time after which what it has not ended is killed", field="grace"
+        )
+    if grace_us > limits.GRACE_MAX_US:
+        raise CallerError("a grace may last seven days", field="grace")
 
 
 def _check_times(filter: Filter) -> None:

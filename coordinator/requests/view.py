@@ -80,6 +80,12 @@ class BatchView(msgspec.Struct, frozen=True, kw_only=True):
     rate: int | None
     """Matches a second over the whole batch at most."""
     deployment: str | None
+    grace_s: float | None
+    """How long after it came into force what it has not ended is killed, in seconds; None for never."""
+    awaits_grace: bool
+    """There is something left of that."""
+    retry_of: str | None
+    """The batch of which it does again what has failed."""
     revision: int
     members: int | None
     """Matches that the guard counted over all partitions; None before they are known and without a guard."""
@@ -118,6 +124,9 @@ def view(request: Request, now_us: int) -> BatchView:
         guard=_guard(asked),
         rate=request.rate,
         deployment=asked.deployment,
+        grace_s=None if asked.grace is None else asked.grace / limits.SECOND_US,
+        awaits_grace=lifecycle.awaits_grace(request),
+        retry_of=asked.filter.failed_of,
         revision=request.revision,
         members=guards.members(request) if request.guarded else None,
         refusal=lifecycle.reason(request),
@@ -183,8 +192,8 @@ def _counts(tally: Tally) -> dict[str, Any]:
 
 
 def _filter(filter: Filter) -> dict[str, Any]:
-    """The filter in the words and times of the API, without what does not restrict."""
-    shown = {name: getattr(filter, name) for name in filter.__struct_fields__}
+    """The filter in the words and times of the API, without what does not restrict; of a retry that of the first."""
+    shown = {name: getattr(filter, name) for name in filter.__struct_fields__ if name != "failed_of"}
     return {
         name: _time(value) if name.startswith(("created_", "modified_")) else value
         for name, value in shown.items()

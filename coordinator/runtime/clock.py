@@ -15,3 +15,8 @@ def wall_clock_us() -> int:
 def monotonic_us() -> int:
     """For durations; its zero means nothing."""
     return time.perf_counter_ns() // 1000
+
+
+def thread_cpu_us() -> int:
+    """How long this thread has computed."""
+    return time.thread_time_ns() // 1000

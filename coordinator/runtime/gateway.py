@@ -20,7 +20,7 @@ from coordinator.model.filters import Filter
 from coordinator.model.invocation import ServiceType
 from coordinator.model.statuses import Action
 from coordinator.partition.outputs import Answer
-from coordinator.requests import lifecycle, submission
+from coordinator.requests import lifecycle, retries, submission
 from coordinator.requests.deployments import Deployment, check
 from coordinator.requests.state import Request
 from coordinator.requests.view import BatchView, view
@@ -175,7 +175,8 @@ class Gateway:
             raise UnavailableError(_stands_still(partition, standing.failure))
 
     async def act(self, action: Action, id: str, *, deployment: str | None = None) -> Answer:
-        """An action on one invocation."""
+        """An action on one invocation. Raises CallerError when the deployment is not registered."""
+        self._check_deployment(deployment)
         partition = ids.partition_of(id, self.partitions)
         return await self.send(partition, messages.Act(action=action, id=id, deployment=deployment))
 
@@ -371,6 +372,7 @@ class Gateway:
             raise CallerError(objection)
         known = self._requests.get(submit.request)
         if known is None or known.submission is None:
+            self._check_names(submit)
             if self._requests.active_count >= limits.ACTIVE_REQUESTS_MAX:
                 raise BusyError(f"{limits.ACTIVE_REQUESTS_MAX} batches are under way; wait for one to end")
             known = await self._append_request(submit.request, submit)
@@ -380,10 +382,24 @@ class Gateway:
             raise ConflictError(f"batch {submit.request} was submitted with another body; use another request id")
         return view(known, wall_clock_us()), False
 
+    def _check_names(self, submit: messages.Submit) -> None:
+        """What a new batch names must be there: a name that is misspelt would do nothing, or what nobody can run."""
+        self._check_deployment(submit.deployment)
+        killed_by = submit.filter.killed_by
+        if killed_by is not None and self.batch(killed_by) is None:
+            raise CallerError(f"there is no batch {killed_by}, or no longer", field="filter.killed_by")
+
+    def _check_deployment(self, id: str | None) -> None:
+        if id is not None and self._requests.deployments().get(id) is None:
+            raise CallerError(
+                f"deployment {id} is not registered; GET /deployments lists those that are", field="deployment"
+            )
+
     async def control(
         self, request: str, *, paused: bool | None = None, aborted: bool = False, rate: int | None = None
     ) -> BatchView:
-        """Change a batch that runs. An abort is answered when every partition has acknowledged it.
+        """Change a batch that runs. An abort is answered when every partition has acknowledged it; it also calls off
+        the grace of one that is over.
 
         Raises NotFoundError, ConflictError when the batch is over, and UnavailableError when an abort was not
         acknowledged in time; it holds all the same, from wherever it arrives.
@@ -394,7 +410,7 @@ class Gateway:
         before = view(known, wall_clock_us())
         if aborted and before.state == lifecycle.State.ABORTED:
             return before
-        if before.finished_at is not None:
+        if before.finished_at is not None and not (aborted and before.awaits_grace):
             raise ConflictError(f"batch {request} is {before.state}; nothing of it is left to change")
         change = messages.RequestControl(request=request, paused=paused, aborted=aborted, rate=rate)
         await self._append_request(request, change)
@@ -405,6 +421,16 @@ class Gateway:
         after = self.batch(request)
         assert after is not None
         return after
+
+    async def retry(self, request: str) -> tuple[BatchView, bool]:
+        """Do again what has failed of a batch, as another batch; that one's view, and whether it is new.
+
+        Raises NotFoundError, and ConflictError when the batch is not over or nothing of it has failed.
+        """
+        known = self._requests.get(request)
+        if known is None or known.submission is None:
+            raise NotFoundError(f"there is no batch {request}, or no longer")
+        return await self.submit(retries.submission(known))
 
     async def _until_paused(self, request: str) -> None:
         """Wait a little for all partitions to have acknowledged; a pause holds wherever it has arrived."""
@@ -418,7 +444,7 @@ class Gateway:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 async for seen in self.watch(request):
-                    if seen.finished_at is not None:
+                    if seen.finished_at is not None and not seen.awaits_grace:
                         return seen
         except TimeoutError:
             pass

@@ -31,7 +31,7 @@ from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.partition import ticks
 from coordinator.partition.machine import Machine
 from coordinator.partition.outputs import Answer
-from coordinator.runtime.clock import Clock, monotonic_us, wall_clock_us
+from coordinator.runtime.clock import Clock, monotonic_us, thread_cpu_us, wall_clock_us
 from coordinator.runtime.publisher import Publisher
 from coordinator.runtime.sizer import TickSizer
 from coordinator.stores.port import Store
@@ -137,24 +137,24 @@ class PartitionOwner:
         """One bounded run in one transaction; what it sends and answers leaves after the commit."""
         machine, store = self._machine, self._store
         answers: list[Answer] = []
-        began_us = monotonic_us()
+        began_us, began_cpu_us = monotonic_us(), thread_cpu_us()
         ticked = ticks_us = 0
         filled = False
         store.begin()
         self._publisher.trim(store)
         for record in records:
-            tick, at_us = machine.state.tick, monotonic_us()
+            tick, at_us = machine.state.tick, thread_cpu_us()
             answer = machine.apply(record)
             if answer is not None:
                 answers.append(answer)
             if machine.state.tick != tick:
                 ticked += 1
-                ticks_us += monotonic_us() - at_us
+                ticks_us += thread_cpu_us() - at_us
                 filled = filled or machine.tick_filled
-        applied_us = monotonic_us()
+        applied_us = thread_cpu_us()
         machine.finish_run(records[-1])
         store.commit()
-        ended_us = monotonic_us()
+        committed_us, ended_us = thread_cpu_us(), monotonic_us()
         self._publisher.publish(machine.take_outgoing())
         self._on_applied(self.partition, machine.state.position, answers)
         self.records += len(records)
@@ -162,7 +162,7 @@ class PartitionOwner:
         self.longest_step_us = max(self.longest_step_us, ended_us - began_us)
         if ticked:
             # A tick's part of the commit is taken to be its part of the applying.
-            commit_us = (ended_us - applied_us) * ticks_us // max(applied_us - began_us, 1)
+            commit_us = (committed_us - applied_us) * ticks_us // max(applied_us - began_cpu_us, 1)
             self._sizer.took((ticks_us + commit_us) // ticked, ended_us, filled=filled)
         if len(records) > ticked:
             self._sizer.saw_command(ended_us)

@@ -12,9 +12,10 @@ import msgspec
 
 from coordinator.model.filters import Filter, predicate
 from coordinator.model.invocation import Invocation, ServiceType
+from coordinator.model.statuses import Status
 from coordinator.partition.glimpse import as_seen
-from coordinator.partition.pending import Pending
-from coordinator.partition.state import BatchState, Phase, State
+from coordinator.partition.pending import Pending, in_force
+from coordinator.partition.state import BatchState, State
 from coordinator.runtime.views import (
     Cursor,
     Ending,
@@ -57,12 +58,11 @@ class PartitionQueries:
         stored = self._reader.batches()
         with errors_of(self._path):
             states = [msgspec.msgpack.decode(value, type=BatchState) for _, _, value in stored]
-        pending = [Pending(state, self._reader) for state in states if state.phase is Phase.PENDING]
-        pending.sort(key=lambda batch: batch.position)
+        pending = in_force(states, self._reader)
         names = {
             position: state.request
             for state in states
-            for position in (state.position, state.announced_at, state.committed_at)
+            for position in (*state.positions, state.announced_at)
             if position is not None
         }
         return Batches(pending, names)
@@ -78,7 +78,7 @@ class PartitionQueries:
                 level=state.level,
                 tick=state.tick,
                 works=state.works,
-                held=state.held,
+                held=sum(state.held.values()),
                 backlog=sum(state.backlog.values()),
                 loose_keys=state.loose_keys,
                 pending=[_pending_view(batch.state) for batch in self.batches().pending],
@@ -146,7 +146,9 @@ def _behind(cursor: Cursor | None) -> tuple[int, str] | None:
 
 
 def _name(row: Invocation, batches: Batches) -> str | None:
-    return None if row.batch is None else batches.names.get(row.batch)
+    """The batch that last took effect on it: itself, or of one that has ended through its parent."""
+    position = row.cancel_batch if row.batch is None and row.status == Status.COMPLETED else row.batch
+    return None if position is None else batches.names.get(position)
 
 
 def _pending_view(batch: BatchState) -> PendingBatchView:

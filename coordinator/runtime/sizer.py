@@ -1,4 +1,4 @@
-"""How large the next tick may be, from how long the last ones took.
+"""How large the next tick may be, from how long the last ones computed.
 
 A tick should take about 10 ms when the partition is otherwise idle and about 2 ms while live commands come
 in, because a command that arrives during a tick waits for its end. The quotas of all kinds of work share one
@@ -6,6 +6,10 @@ scale that follows the measured time by halves, so that one odd measurement does
 do than it might have done says nothing about larger ones: taken for a fast one, the many that fire a timer or two
 would raise the scale to its end, and the first tick of a batch would stand in the way of live commands for as long
 as the largest takes.
+
+Computed, and not lasted: on a busy machine a thread loses its CPU in the midst of a tick, which smaller ticks would
+not help. Sized by what a clock on the wall says, they shrink to a few rows each, and a batch takes ten times as long.
+
 The choice needs no determinism: it goes through the log with the tick.
 """
 
@@ -55,7 +59,7 @@ class TickSizer:
         )
 
     def took(self, duration_us: int, now_us: int, *, filled: bool) -> None:
-        """The tick handed out last took this long to apply and commit, and is over now.
+        """The tick handed out last took this much CPU time to apply and commit, and is over now.
 
         `filled`: whether it stopped at one of its quotas, rather than for want of work.
         """

@@ -7,6 +7,7 @@ import msgspec
 
 from coordinator.model.errors import CallerError
 from coordinator.model.invocation import Invocation, Payload, outcome_name, status_name, target
+from coordinator.model.statuses import Status
 from coordinator.model.times import parse_rfc3339, to_rfc3339
 
 
@@ -39,6 +40,10 @@ class InvocationView(msgspec.Struct, frozen=True, kw_only=True):
 class InvocationDetails(InvocationView, frozen=True, kw_only=True):
     """An invocation with what only a look at it alone shows."""
 
+    attempt: int
+    """Number of the newest attempt that was delivered, 0 before the first."""
+    next_retry_at: str | None
+    """When the next attempt is due, while it is backing off."""
     restarted_from: str | None
     """Id of the completed one that it was made from."""
     restarted_as: str | None
@@ -65,6 +70,8 @@ def invocation_details(row: Invocation, batch: str | None, payload: Payload) -> 
     """A caught-up row, with its payload, as users see it."""
     return InvocationDetails(
         **msgspec.structs.asdict(invocation_view(row, batch)),
+        attempt=row.attempt,
+        next_retry_at=_time(row.timer_at if row.status == Status.BACKING_OFF else None),
         restarted_from=payload.restarted_from,
         restarted_as=payload.restarted_as,
     )

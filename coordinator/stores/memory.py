@@ -34,7 +34,7 @@ class MemoryStore(MemoryRows):
         self._awaiters: Sorted[tuple[int, str, str], None] = Sorted(undo)
         self._journal: Sorted[tuple[int, int], Entry] = Sorted(undo)
         self._values: Sorted[tuple[str, str, str], bytes] = Sorted(undo)
-        self._held: Sorted[int, int] = Sorted(undo)
+        self._held: Sorted[int, tuple[int, str]] = Sorted(undo)
         self._ready: Sorted[tuple[str, int], int] = Sorted(undo)
         self._timers: Sorted[Timer, None] = Sorted(undo)
         self._work: Sorted[int, Work] = Sorted(undo)
@@ -168,14 +168,16 @@ class MemoryStore(MemoryRows):
 
     # -- deliveries
 
-    def held_put(self, seq: int, position: int) -> None:
-        self._held.put(seq, position)
+    def held_put(self, seq: int, position: int, lane: str) -> None:
+        self._held.put(seq, (position, lane))
 
-    def held_remove(self, seq: int) -> None:
+    def held_remove(self, seq: int) -> str:
+        lane = self._held.values[seq][1]
         self._held.drop(seq)
+        return lane
 
     def held_before(self, position: int, limit: int) -> list[int]:
-        found = (seq for seq in self._held.above(-inf) if self._held.values[seq] < position)
+        found = (seq for seq in self._held.above(-inf) if self._held.values[seq][0] < position)
         return list(islice(found, limit))
 
     def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
@@ -183,21 +185,13 @@ class MemoryStore(MemoryRows):
         assert last is None or last[0] != lane or last[1] < ordinal, f"ordinal {ordinal} comes too late"
         self._ready.put((lane, ordinal), seq)
 
-    def ready_pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
-        firsts = [(ordinal, lane) for lane, ordinal in self._fronts() if lanes is None or lane in lanes]
-        if not firsts:
+    def ready_pop(self, lane: str) -> int | None:
+        first = next(self._ready.above((lane,)), None)
+        if first is None or first[0] != lane:
             return None
-        ordinal, lane = min(firsts)
-        seq = self._ready.values[lane, ordinal]
-        self._ready.drop((lane, ordinal))
-        return lane, seq
-
-    def _fronts(self) -> Iterator[tuple[str, int]]:
-        """The first entry of each lane."""
-        first = next(self._ready.above(()), None)
-        while first is not None:
-            yield first
-            first = next(self._ready.above((first[0], inf)), None)
+        seq = self._ready.values[first]
+        self._ready.drop(first)
+        return seq
 
     # -- timers
 
@@ -274,7 +268,7 @@ class MemoryStore(MemoryRows):
         for place in self._values.above(()):
             yield "value", (*place, self._values.values[place])
         for seq in self._held.above(-inf):
-            yield "held", (seq, self._held.values[seq])
+            yield "held", (seq, *self._held.values[seq])
         for waiting in self._ready.above(()):
             yield "ready", (*waiting, self._ready.values[waiting])
         for timer in self._timers.above(()):

@@ -233,21 +233,20 @@ class Store(Protocol):
         """(name, value) of a key with name > after, by name."""
 
     # -- deliveries
-    def held_put(self, seq: int, position: int) -> None:
-        """A delivery of this row went out at a position."""
+    def held_put(self, seq: int, position: int, lane: str) -> None:
+        """A delivery of this row went out of a lane at a position."""
 
-    def held_remove(self, seq: int) -> None: ...
+    def held_remove(self, seq: int) -> str:
+        """Forget a delivery that is out; the lane that it went out of."""
+
     def held_before(self, position: int, limit: int) -> list[int]:
         """Rows whose delivery went out before a position, by seq."""
 
     def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
-        """Wait for a delivery, behind all before: ordinals ascend."""
+        """Wait for a delivery, behind all before: ordinals ascend within a lane."""
 
-    def ready_pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
-        """Take out the (lane, seq) with the lowest ordinal of these lanes, None: of all.
-
-        What it costs must not grow with the number of those that wait in other lanes.
-        """
+    def ready_pop(self, lane: str) -> int | None:
+        """Take out the seq with the lowest ordinal of a lane; None when nobody waits there."""
 
     # -- timers
     def timer_add(self, timer: Timer) -> None:

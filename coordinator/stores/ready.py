@@ -1,12 +1,10 @@
 """Those waiting for a delivery, in lanes, by ordinal.
 
 Under load each invocation is pushed and soon popped, so the front of a lane is held in memory, and what is
-pushed and popped between two commits never reaches the file. A heap has the first entry of each lane that is asked
-for, so popping costs the same however many lanes there are and however much waits in those nobody asks for.
+pushed and popped between two commits never reaches the file.
 """
 
 from collections import deque
-from heapq import heapify, heappop, heappush, heapreplace
 from itertools import islice
 from typing import Final
 
@@ -44,9 +42,6 @@ class Ready:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._lanes: dict[str, _Lane] = {}
-        self._asked_for: frozenset[str] | None = frozenset()
-        self._firsts: list[tuple[int, str]] = []
-        """A heap of (ordinal, lane): the first entry of each lane asked for that has any."""
         self._popped: list[tuple[str, int]] = []
         """(lane, ordinal) of those in the file that were popped."""
         self.reload()
@@ -55,46 +50,30 @@ class Ready:
         there = self._lanes.get(lane)
         if there is None:
             there = self._lanes[lane] = _Lane(more=False)
-            if self._asked_for is None or lane in self._asked_for:
-                heappush(self._firsts, (ordinal, lane))
         there.new.append((ordinal, seq))
 
-    def pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
-        if lanes is not self._asked_for:
-            self._ask_for(lanes)
-        if not self._firsts:
+    def pop(self, lane: str) -> int | None:
+        there = self._lanes.get(lane)
+        if there is None:
             return None
-        ordinal, lane = self._firsts[0]
-        there = self._lanes[lane]
-        if there.front:
-            _, seq = there.front.popleft()
-            self._popped.append((lane, ordinal))
-        else:
-            _, seq = there.new.popleft()
-        following = self._first(lane, there)
-        if following is None:
-            heappop(self._firsts)
-            del self._lanes[lane]
-        else:
-            heapreplace(self._firsts, (following, lane))
-        return lane, seq
-
-    def _ask_for(self, lanes: frozenset[str] | None) -> None:
-        self._asked_for = lanes
-        names = self._lanes.keys() if lanes is None else self._lanes.keys() & lanes
-        firsts = ((self._first(lane, self._lanes[lane]), lane) for lane in names)
-        self._firsts = [(ordinal, lane) for ordinal, lane in firsts if ordinal is not None]
-        heapify(self._firsts)
-
-    def _first(self, lane: str, there: _Lane) -> int | None:
-        """The ordinal of the lane's first entry, which is in memory then; None when there is none."""
         if not there.front and there.more:
-            self._write_popped()
-            sql = "SELECT ordinal, seq FROM ready WHERE lane = ? ORDER BY ordinal LIMIT ?"
-            there.front.extend(self._connection.execute(sql, (lane, AHEAD)))
-            there.more = len(there.front) == AHEAD
-        first = there.front or there.new
-        return first[0][0] if first else None
+            self._look_ahead(lane, there)
+        if there.front:
+            ordinal, seq = there.front.popleft()
+            self._popped.append((lane, ordinal))
+        elif there.new:
+            _, seq = there.new.popleft()
+        else:
+            seq = None
+        if not (there.front or there.more or there.new):
+            del self._lanes[lane]
+        return seq
+
+    def _look_ahead(self, lane: str, there: _Lane) -> None:
+        self._write_popped()
+        sql = "SELECT ordinal, seq FROM ready WHERE lane = ? ORDER BY ordinal LIMIT ?"
+        there.front.extend(self._connection.execute(sql, (lane, AHEAD)))
+        there.more = len(there.front) == AHEAD
 
     def write(self) -> None:
         """Bring the file up to date."""
@@ -121,5 +100,3 @@ class Ready:
         """Forget what is not in the file."""
         self._popped.clear()
         self._lanes = {lane: _Lane(more=True) for (lane,) in self._connection.execute(_LANES)}
-        self._asked_for = frozenset()
-        self._firsts = []

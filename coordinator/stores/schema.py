@@ -84,7 +84,7 @@ STATEMENTS: Final = (
     "CREATE TABLE awaiter (seq, parent, child, PRIMARY KEY (seq, parent, child)) WITHOUT ROWID",
     "CREATE TABLE journal (seq, step, value, PRIMARY KEY (seq, step)) WITHOUT ROWID",
     "CREATE TABLE value (service, key, name, value, PRIMARY KEY (service, key, name)) WITHOUT ROWID",
-    "CREATE TABLE held (seq INTEGER PRIMARY KEY, position)",
+    "CREATE TABLE held (seq INTEGER PRIMARY KEY, position, lane)",
     "CREATE TABLE ready (lane, ordinal, seq, PRIMARY KEY (lane, ordinal)) WITHOUT ROWID",
     "CREATE TABLE timer (due_at, first, last, PRIMARY KEY (due_at, first, last)) WITHOUT ROWID",
     "CREATE TABLE work (number INTEGER PRIMARY KEY, value)",

@@ -47,7 +47,7 @@ DUMPED: Final = (
     ("awaiter", "SELECT seq, parent, child FROM awaiter ORDER BY 1, 2, 3"),
     ("journal", "SELECT seq, value FROM journal ORDER BY seq, step"),
     ("value", "SELECT service, key, name, value FROM value ORDER BY 1, 2, 3"),
-    ("held", "SELECT seq, position FROM held ORDER BY 1"),
+    ("held", "SELECT seq, position, lane FROM held ORDER BY 1"),
     ("ready", "SELECT lane, ordinal, seq FROM ready ORDER BY 1, 2"),
     ("timer", "SELECT due_at, first, last FROM timer ORDER BY 1, 2, 3"),
     ("work", "SELECT value FROM work ORDER BY number"),

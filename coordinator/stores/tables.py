@@ -139,11 +139,11 @@ class Tables(Statements):
 
     # -- deliveries
 
-    def held_put(self, seq: int, position: int) -> None:
-        self._held.put(seq, position)
+    def held_put(self, seq: int, position: int, lane: str) -> None:
+        self._held.put(seq, position, lane)
 
-    def held_remove(self, seq: int) -> None:
-        self._held.remove(seq)
+    def held_remove(self, seq: int) -> str:
+        return self._held.remove(seq)
 
     def held_before(self, position: int, limit: int) -> list[int]:
         return self._held.before(position, limit)
@@ -151,8 +151,8 @@ class Tables(Statements):
     def ready_push(self, lane: str, ordinal: int, seq: int) -> None:
         self._ready.push(lane, ordinal, seq)
 
-    def ready_pop(self, lanes: frozenset[str] | None) -> tuple[str, int] | None:
-        return self._ready.pop(lanes)
+    def ready_pop(self, lane: str) -> int | None:
+        return self._ready.pop(lane)
 
     # -- timers
 

@@ -86,6 +86,23 @@ def test_one_id_with_what_only_a_batch_can_do_is_a_batch_that_does_not_ask(
     assert bodies(fake)[0]["filter"]["ids"] == [ONE]
 
 
+def test_one_id_with_a_grace_is_a_batch(cli: Cli, fake: FakeServer) -> None:
+    submitted(fake, batch("completed"))
+    assert cli("invocations", "cancel", ONE, "--grace", "30s").returncode == 0
+    assert bodies(fake) == [{"action": "cancel", "filter": {"ids": [ONE]}, "grace": "30s"}]
+    assert cli("invocations", "kill", ONE, "--grace", "30s").returncode == 2
+
+
+def test_what_a_batch_has_killed_is_said_well_enough_by_its_id(cli: Cli, fake: FakeServer) -> None:
+    submitted(fake, batch("completed"))
+    args = ["invocations", "restart", "--killed-by", "b0", "--yes"]
+    assert cli(*args).returncode == 0
+    assert cli(*args, "--service", "Greeter").returncode == 0
+    assert [one["filter"] for one in bodies(fake)] == [{"killed_by": "b0"}, {"service": "Greeter", "killed_by": "b0"}]
+    assert cli("invocations", "restart", ONE, "--killed-by", "b0").returncode == 0
+    assert bodies(fake)[-1]["filter"] == {"ids": [ONE], "killed_by": "b0"}
+
+
 # -- what is meant -------------------------------------------------------------------------------------------
 
 

@@ -144,6 +144,14 @@ def test_one_batch_is_shown_with_its_share_on_each_partition(cli: Cli, fake: Fak
     assert shown.splitlines()[-1].split() == ["0", "running", "7", "50%", "3", "matched,", "2", "ended"]
 
 
+def test_a_batch_that_waits_for_its_grace_says_so(cli: Cli, fake: FakeServer) -> None:
+    waiting = batch("completed", grace_s=30.0, awaits_grace=True, retry_of="b0", matched=1, signalled=1)
+    fake.on("GET", "/batches/b1", Say(200, waiting))
+    shown = cli("batches", "get", "b1", "-o", "table").stdout
+    assert "grace: 30s\nretry of: b0\n" in shown
+    assert "1 asked to end and still at it; what has not ended after 30s is killed" in " ".join(shown.split())
+
+
 def test_watching_ends_with_the_batch_and_its_exit_code(cli: Cli, fake: FakeServer) -> None:
     fake.on("GET", "/batches/b1", Say(200, batch()))
     fake.on("GET", "/batches/b1/events", Say(events=[batch(), batch("completed-with-failures", failed=2)]))
@@ -178,6 +186,16 @@ def test_the_rate_of_a_batch_is_changed(cli: Cli, fake: FakeServer) -> None:
     terminal = cli.on_a_terminal("batches", "rate", "b1", "1500")
     assert (terminal.close(), terminal.shown) == (0, "b1 is running, at most 1,500/s: 2 matched\n")
     assert fake.asked_for("PATCH", "/batches/b1")[0].json == {"rate": 1500}
+
+
+def test_a_retry_is_followed_to_its_end(cli: Cli, fake: FakeServer) -> None:
+    fake.on("GET", "/batches/b1", Say(200, batch("completed-with-failures")))
+    fake.on("POST", "/batches/b1/retry", Say(202, batch(id="b1.retry-1")))
+    fake.on("GET", "/batches/b1.retry-1/events", Say(events=[batch("completed", id="b1.retry-1", matched=2)]))
+    done = cli("batches", "retry", "b1")
+    assert (done.returncode, json.loads(done.stdout)["id"]) == (0, "b1.retry-1")
+    terminal = cli.on_a_terminal("batches", "retry", "b1", "--no-wait")
+    assert (terminal.close(), "b1.retry-1 is under way" in terminal.shown) == (0, True)
 
 
 def test_a_batch_that_is_not_there_or_over_has_its_exit_code(cli: Cli, fake: FakeServer) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from coordinator.cli.tables import age
-from coordinator.cli.watching import TimeLeft, clock, counts, fraction
+from coordinator.cli.watching import TimeLeft, clock, counts, duration, fraction, grace
 from coordinator.client import PartitionProgress, Progress
 
 
@@ -23,6 +23,20 @@ def test_counts_that_are_zero_are_not_told() -> None:
     assert counts(running()) == "0 matched"
     told = counts(running(matched=2000, ended=1200, signalled=800, propagated=3))
     assert told == "2,000 matched, 1,200 ended, 800 asked to end and still at it, 3 descendants ended"
+    assert counts(running(propagated=1)).endswith("1 descendant ended")
+
+
+def test_what_a_grace_is_still_to_kill_is_told() -> None:
+    waiting = Progress(id="b", state="completed", grace_s=90.0, awaits_grace=True)
+    assert grace(waiting) == "; what has not ended after 90s is killed"
+    assert grace(Progress(id="b", state="completed", grace_s=90.0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.5, "0.5s"), (0, "0s"), (45, "45s"), (90, "90s"), (300, "5m"), (7200, "2h"), (86400, "1d")]
+)
+def test_durations_are_shown_as_one_asks_for_them(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
 
 
 def test_where_what_remains_is_counted_it_tells_the_time_left() -> None:

@@ -74,6 +74,17 @@ def test_controls_go_to_their_routes(fake: FakeServer) -> None:
     assert fake.asked_for("PATCH", "/batches/b%2F1")[0].json == {"rate": 7}
 
 
+def test_a_retry_is_a_batch_of_its_own(fake: FakeServer) -> None:
+    fake.on("GET", "/batches/b1", Say(200, batch("completed-with-failures")))
+    fake.on("POST", "/batches/b1/retry", Say(202, batch(id="b1.retry-1")))
+
+    async def body(client: Client) -> tuple[str, str]:
+        one = await client.batch("b1")
+        return (await one.retry()).id, one.id
+
+    assert call(fake, body) == ("b1.retry-1", "b1")
+
+
 def test_the_batches_of_a_server_are_listed(fake: FakeServer) -> None:
     fake.on("GET", "/batches", Say(200, [batch(), batch("completed", unknown_field=1)]))
     assert [one.state for one in call(fake, lambda client: client.batches())] == ["running", "completed"]

@@ -9,6 +9,7 @@ import pytest
 from coordinator import Filter, cancel, count, kill, pause, purge, restart_as_new, resume
 from coordinator.client.requests import named
 from coordinator.model.errors import CallerError
+from coordinator.model.times import parse_duration
 
 
 def test_a_filter_says_only_what_restricts() -> None:
@@ -88,3 +89,9 @@ def test_the_package_has_nothing_else() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'Clent'"):
         _ = coordinator.Clent  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("grace", ["30s", timedelta(seconds=30)])
+def test_a_cancel_may_have_a_grace(grace: str | timedelta) -> None:
+    said = cancel(Filter(all=True), grace=grace).to_json()["grace"]
+    assert parse_duration(said) == 30_000_000

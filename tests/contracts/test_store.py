@@ -67,7 +67,7 @@ def test_a_new_store_has_no_state_and_no_facts(store: Store) -> None:
     assert store.load_state() is None
     assert list(store.dump()) == []
     assert store.next_timer() is None
-    assert store.ready_pop(None) is None
+    assert store.ready_pop("Greeter") is None
     assert store.outbox_destinations() == []
 
 
@@ -101,10 +101,10 @@ def test_rollback_takes_everything_back(store: Store) -> None:
     store.value_put("Cart", "a", "total", b"other")
     store.value_put("Cart", "a", "new", b"")
     store.value_remove("Cart", "a", "items")
-    store.held_put(3, 46)
-    store.held_put(2, 47)
+    store.held_put(3, 46, "other")
+    store.held_put(2, 47, "other")
     store.held_remove(1)
-    store.ready_pop(None)
+    store.ready_pop("Greeter")
     store.ready_push("Greeter", 99, 9)
     store.timer_remove(Timer(5, 1, 1))
     store.timer_add(Timer(6, 1, 1))
@@ -128,7 +128,7 @@ def test_rollback_takes_everything_back(store: Store) -> None:
     assert store.journal(1, -1, 9) == [Entry(step=0, kind=StepKind.CALL, name="Cart/a/add", done=False)]
     assert store.held_before(99, 9) == [1, 3]
     store.begin()
-    assert [store.ready_pop(None) for _ in range(2)] == [("Greeter", 3), None]
+    assert [store.ready_pop("Greeter") for _ in range(2)] == [3, None]
 
 
 def fill(store: Store) -> None:
@@ -144,8 +144,8 @@ def fill(store: Store) -> None:
     store.journal_put(1, Entry(step=0, kind=StepKind.CALL, name="Cart/a/add", done=False))
     store.value_put("Cart", "a", "total", b"5")
     store.value_put("Cart", "a", "items", b"[]")
-    store.held_put(3, 45)
-    store.held_put(1, 44)
+    store.held_put(3, 45, "Greeter")
+    store.held_put(1, 44, "Greeter")
     store.ready_push("Greeter", 1, 3)
     store.timer_add(Timer(5, 1, 1))
     store.work_put(Work(1, WorkKind.TELL_CHILDREN, "inv_1", "kill", "", 40, True))
@@ -166,8 +166,8 @@ def test_the_dump_shows_every_fact_in_one_order(store: Store) -> None:
         ("journal", (1, 0, 1, "Cart/a/add", False, None, None, None, 0, None, None, False, False)),
         ("value", ("Cart", "a", "items", b"[]")),
         ("value", ("Cart", "a", "total", b"5")),
-        ("held", (1, 44)),
-        ("held", (3, 45)),
+        ("held", (1, 44, "Greeter")),
+        ("held", (3, 45, "Greeter")),
         ("ready", ("Greeter", 1, 3)),
         ("timer", (5, 1, 1)),
         ("work", (1, 2, "inv_1", "kill", "", 40, True)),
@@ -716,73 +716,64 @@ def test_state_is_kept_for_each_key_by_name(store: Store) -> None:
 
 def test_deliveries_are_held_by_the_position_at_which_they_went_out(store: Store) -> None:
     for seq, position in [(5, 10), (3, 20), (4, 30), (9, 15), (3, 12)]:
-        store.held_put(seq, position)
+        store.held_put(seq, position, f"lane{position}")
     for _ in range(2):
         assert store.held_before(15, 9) == [3, 5]
         assert store.held_before(16, 9) == [3, 5, 9]
         assert store.held_before(99, 2) == [3, 4]
         again(store)
-    store.held_put(5, 40)
-    store.held_remove(9)
-    store.held_remove(8)
-    store.held_put(7, 41)
-    store.held_remove(7)
+    store.held_put(5, 40, "other")
+    assert store.held_remove(9) == "lane15"
+    store.held_put(7, 41, "brief")
+    assert store.held_remove(7) == "brief"
     for _ in range(2):
         assert store.held_before(99, 9) == [3, 4, 5]
         again(store)
-    assert facts(store, "held") == [(3, 12), (4, 30), (5, 40)]
+    assert facts(store, "held") == [(3, 12, "lane12"), (4, 30, "lane30"), (5, 40, "other")]
 
 
-def test_those_ready_come_by_ordinal_over_the_lanes_that_are_asked_for(store: Store) -> None:
+def test_those_ready_come_by_ordinal_within_their_lane(store: Store) -> None:
     for ordinal, lane in enumerate("abcabcab"):
         store.ready_push(lane, ordinal, ordinal * 10)
-    assert store.ready_pop(lanes("ab")) == ("a", 0)
+    assert store.ready_pop("a") == 0
     again(store)
     store.ready_push("c", 8, 80)
-    store.ready_push("d", 9, 90)
-    assert store.ready_pop(lanes("x")) is None
-    assert store.ready_pop(lanes("")) is None
-    assert store.ready_pop(lanes("cbx")) == ("b", 10)
-    assert popped(store, lanes("cx")) == [("c", 20), ("c", 50), ("c", 80)]
+    assert store.ready_pop("aa") is None
+    assert store.ready_pop("b") == 10
+    assert popped(store, "c") == [20, 50, 80]
     again(store)
     store.ready_push("c", 10, 100)
-    assert popped(store, None) == [("a", 30), ("b", 40), ("a", 60), ("b", 70), ("d", 90), ("c", 100)]
+    assert [popped(store, lane) for lane in "cabd"] == [[100], [30, 60], [40, 70], []]
     again(store)
     assert facts(store, "ready") == []
 
 
-def test_a_lane_is_asked_for_anew_after_it_was_empty(store: Store) -> None:
-    asked = lanes("ab")
+def test_a_lane_goes_on_after_it_was_empty(store: Store) -> None:
     for ordinal in (1, 3):
         store.ready_push("a", ordinal, ordinal)
-        assert store.ready_pop(asked) == ("a", ordinal)
-        assert store.ready_pop(asked) is None
-        store.ready_push("b", ordinal + 1, ordinal + 1)
+        assert [store.ready_pop("a") for _ in range(2)] == [ordinal, None]
         again(store)
-        assert store.ready_pop(asked) == ("b", ordinal + 1)
+        store.ready_push("a", ordinal + 1, ordinal + 1)
         again(store)
+        assert [store.ready_pop("a") for _ in range(2)] == [ordinal + 1, None]
 
 
 def test_a_long_lane_keeps_its_order_over_many_transactions(store: Store) -> None:
-    taken: list[tuple[str, int]] = []
+    taken: list[int] = []
     last = 0
     for pushed, taking in [(1_000, 10), (0, 300), (400, 0), (3, 500), (0, 10), (700, 1_300), (5, 0)]:
         for _ in range(pushed):
             last += 1
             store.ready_push("a", last, last)
-        taken += [one for _ in range(taking) if (one := store.ready_pop(None)) is not None]
+        taken += [one for _ in range(taking) if (one := store.ready_pop("a")) is not None]
         again(store)
-    assert taken + popped(store, None) == [("a", seq) for seq in range(1, last + 1)]
+    assert taken + popped(store, "a") == list(range(1, last + 1))
 
 
-def lanes(names: str) -> frozenset[str]:
-    return frozenset(names)
-
-
-def popped(store: Store, lanes: frozenset[str] | None) -> list[tuple[str, int]]:
+def popped(store: Store, lane: str) -> list[int]:
     """All that can be taken out, in order."""
     taken = []
-    while (one := store.ready_pop(lanes)) is not None:
+    while (one := store.ready_pop(lane)) is not None:
         taken.append(one)
     return taken
 

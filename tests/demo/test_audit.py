@@ -4,6 +4,7 @@ What was done wrong is done to the files afterwards, because the system cannot b
 """
 
 import asyncio
+import contextlib
 import copy
 import shutil
 import time
@@ -15,7 +16,7 @@ import apsw
 import pytest
 
 from coordinator.client import Progress
-from coordinator.demo import multiply
+from coordinator.demo import multiply, participant
 from coordinator.demo.evidence import Order, look_before
 from coordinator.demo.judge import Swept, judge
 from coordinator.demo.report import Line
@@ -24,7 +25,9 @@ from coordinator.model import messages
 from coordinator.model.filters import Filter
 from coordinator.model.ids import partition_of
 from coordinator.model.messages import Start
+from coordinator.participant import serve
 from coordinator.requests.view import BatchView
+from coordinator.runtime.dispatch.in_process import InProcess
 from coordinator.runtime.gateway import Gateway
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.serve import running
@@ -33,6 +36,8 @@ PARTITIONS = 2
 ROWS = 1_500
 AGE_US = 300_000
 STATUSES = ("scheduled", "suspended")
+PAUSE_MS = 6_000
+"""Long enough to be suspended when the command comes, and short enough to come due while someone waits for it."""
 
 
 def now_us() -> int:
@@ -52,21 +57,25 @@ async def rows() -> AsyncIterator[bytes]:
             yield line
 
 
-async def send(gateway: Gateway, delay_ms: int) -> Sent:
+async def send(gateway: Gateway, delay_ms: int = 0, *, pause_ms: int = 0) -> Sent:
     began = now_us()
-    answer = await gateway.start_invocation("Greeter", "greet", delay_us=delay_ms * 1_000)
+    input = b'{"pause_ms":%d}' % pause_ms
+    answer = await gateway.start_invocation("Greeter", "greet", input=input, delay_us=delay_ms * 1_000)
     assert answer.id is not None
     return Sent(GREETER, delay_ms, began, began, now_us(), answer.id)
 
 
 async def sweep(data: DataDirectory) -> Swept:
     """The demo in small: rows, live commands old and young, the kill, and live commands after it."""
-    async with running(data, PARTITIONS) as gateway:
+    async with running(data, PARTITIONS) as gateway, participating(gateway):
         await ready(gateway)
         report = await gateway.import_rows(rows())
         assert report.imported >= ROWS
-        sent = [await send(gateway, 3_600_000) for _ in range(20)]
-        sent += [await send(gateway, 0) for _ in range(5)]
+        sent = [await send(gateway, 3_600_000) for _ in range(10)]
+        sent += [await send(gateway, pause_ms=PAUSE_MS) for _ in range(10)]
+        asleep_until = now_us() + PAUSE_MS * 1_000
+        sent += [await send(gateway) for _ in range(5)]
+        await suspended(gateway, sent[10:20])
         await asyncio.sleep(2 * AGE_US / 1e6)
         sent += [await send(gateway, 3_600_000) for _ in range(5)]
         before = look_before(data, PARTITIONS, "Greeter")
@@ -80,9 +89,32 @@ async def sweep(data: DataDirectory) -> Swept:
             last = seen
         sent.append(await meanwhile)
         sent += [await send(gateway, 3_600_000) for _ in range(5)]
+        await asyncio.sleep((asleep_until - now_us()) / 1e6)
+        sent += [await send(gateway) for _ in range(5)]
+        await gateway.ending(sent[-1].id, timeout_s=30)
         await rested(gateway)
         order = Order("r", "Greeter", STATUSES, AGE_US, submitted_at, answered_at)
         return Swept(order, progress(last), before, (sent[0].planned_at, submitted_at), sent)
+
+
+@contextlib.asynccontextmanager
+async def participating(gateway: Gateway) -> AsyncIterator[None]:
+    """The demo's participant, in this process."""
+    services = (participant.greeter, participant.cart, participant.payments)
+    serving = asyncio.create_task(serve(*services, transport=InProcess(gateway), deployment=participant.DEPLOYMENT))
+    try:
+        yield
+    finally:
+        serving.cancel()
+        await asyncio.wait([serving])
+
+
+async def suspended(gateway: Gateway, sent: list[Sent]) -> None:
+    """Wait until the handlers of these sleep."""
+    end = time.monotonic() + 30
+    while {view.status for one in sent if (view := await gateway.invocation(one.id))} != {"suspended"}:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
 
 
 async def rested(gateway: Gateway) -> None:
@@ -133,6 +165,11 @@ class Case:
         connection.execute(sql, (now_us(), value))
         connection.close()
 
+    def clear(self, table: str) -> None:
+        connection = apsw.Connection(str(self.data.log))
+        connection.execute(f'DELETE FROM "{table}"')
+        connection.close()
+
     def lines(self) -> dict[str, Line]:
         return {line.name: line for line in judge(self.data, self.swept)}
 
@@ -157,7 +194,9 @@ def test_it_agrees_with_a_system_that_did_right(case: Case) -> None:
     parts = [int(lines[f"  {status} before"].value.replace(",", "")) for status in STATUSES]
     assert sum(parts) == matched
     assert "20 of them live commands" in lines["acknowledged before, alive"].note
-    assert lines["not in scope, touched"].note.startswith("of the same service 5 were sent after")
+    assert lines["in scope, started after"].note.startswith("of 10 that came due since, ")
+    assert lines["in scope, started after"].note.endswith("; 5 others were started")
+    assert lines["not in scope, touched"].note.startswith("of the same service 10 were sent after")
     assert int(lines["log entries for the batch"].value) < 60
 
 
@@ -169,11 +208,26 @@ def test_it_finds_one_that_is_alive(case: Case, assignments: str) -> None:
     assert case.failed() == {"acknowledged before, alive"}
 
 
-def test_it_finds_one_that_was_started_afterwards(case: Case) -> None:
-    id = case.scope[0]
-    start = Start(id=id, attempt=1, service="Greeter", handler="greet")
-    case.append(f"deliveries/{partition_of(id, PARTITIONS)}", messages.encode(start))
+@pytest.mark.parametrize(("number", "attempt"), [(0, 1), (10, 2)])
+def test_it_finds_one_that_was_started_afterwards(case: Case, number: int, attempt: int) -> None:
+    deliver(case, case.swept.sent[number].id, attempt)
     assert case.failed() == {"in scope, started after"}
+
+
+def test_a_delivery_of_before_that_is_repeated_is_none(case: Case) -> None:
+    deliver(case, case.swept.sent[10].id, 1)
+    assert case.failed() == set()
+
+
+def test_that_nothing_was_started_shows_nothing_when_nothing_is(case: Case) -> None:
+    for number in range(PARTITIONS):
+        case.clear(f"deliveries/{number}")
+    assert case.failed() == {"in scope, started after"}
+
+
+def deliver(case: Case, id: str, attempt: int) -> None:
+    start = Start(id=id, attempt=attempt, service="Greeter", handler="greet")
+    case.append(f"deliveries/{partition_of(id, PARTITIONS)}", messages.encode(start))
 
 
 @pytest.mark.parametrize("which", ["young", "after", "other"])

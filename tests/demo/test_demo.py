@@ -68,8 +68,8 @@ def test_nothing_is_left_when_it_is_ended_in_the_midst(tmp_path: Path) -> None:
         for number, process in started.items():
             process.send_signal(number)
         assert {number: process.wait(30) for number, process in started.items()} == codes
-    end = time.monotonic() + 10  # behind the one that was killed outright others clean up
-    while left := [path for number in codes for path in (tmp_path / number.name).iterdir()]:
+    end = time.monotonic() + 30  # behind the one that was killed outright others clean up
+    while left := [path for number in codes for path in (tmp_path / number.name).iterdir()] + _processes(urls):
         assert time.monotonic() < end, left
         time.sleep(0.05)
     for url in urls:
@@ -81,6 +81,15 @@ def _started(folder: Path) -> "subprocess.Popen[str]":
     folder.mkdir()
     command = [*DEMO, "--invocations", "1000"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(folder))
+
+
+def _processes(urls: list[str]) -> list[str]:
+    """What runs with one of these on its command line, where the system shows that: the participant, the traffic."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            lines.append(path.read_text(errors="replace"))
+    return [line for line in lines if any(url in line for url in urls)]
 
 
 def _url_once_live(process: "subprocess.Popen[str]") -> str:

@@ -3,7 +3,21 @@
 from coordinator.demo.ledger import Ledger
 from coordinator.logs.port import Record
 from coordinator.model import messages
-from coordinator.model.messages import Act, ChildEnded, Import, Invoke, Tick
+from coordinator.model.journal import Step, StepKind
+from coordinator.model.messages import (
+    Act,
+    ChildEnded,
+    Completed,
+    Import,
+    Invoke,
+    Paused,
+    Released,
+    Serve,
+    Started,
+    Steps,
+    Suspended,
+    Tick,
+)
 
 BOTH = ("scheduled", "suspended")
 
@@ -99,8 +113,62 @@ def test_the_end_of_a_child_wakes_a_suspended_caller() -> None:
     assert book.matching() == {}
 
 
-def test_what_is_not_understood_is_counted() -> None:
+def slept(book: Book, id: str, *, at: int, duration: int, attempt: int = 1) -> None:
+    """A participant has begun it and let go of it while it sleeps."""
+    book.add(Started(id=id, attempt=attempt, deployment="dp"), at)
+    book.add(Steps(id=id, attempt=attempt, first=0, steps=(Step(kind=StepKind.SLEEP, duration=duration),)), at)
+    book.add(Suspended(id=id, attempt=attempt, awaiting=(0,)), at)
+
+
+def test_what_sleeps_is_suspended_until_the_first_tick_after_it() -> None:
     book = Book()
-    book.imported("a", "suspended")
-    book.add(Act(action="kill", id="a"), at=2_000)
-    assert book.ledger.not_understood == 1
+    book.add(Serve(lanes=("Greeter",)), at=1_000)
+    book.invoked("a", at=2_000)
+    slept(book, "a", at=3_000, duration=2_000)
+    assert (book.matching(), book.ledger.due_at) == ({"a": "suspended"}, {"a": 5_000})
+    book.add(Tick(tick=1), at=4_999)
+    assert book.matching() == {"a": "suspended"}
+    book.add(Tick(tick=2), at=5_000)
+    assert (book.matching(), book.ledger.due_at) == ({}, {})
+    assert book.ledger.not_understood == 0
+
+
+def test_a_sleep_lasts_as_long_as_it_did_in_the_first_attempt() -> None:
+    book = Book()
+    book.invoked("a", at=2_000)
+    slept(book, "a", at=3_000, duration=2_000)
+    book.add(Tick(tick=1), at=5_000)
+    slept(book, "a", at=6_000, duration=2_000, attempt=2)
+    assert book.matching() == {}, "it was over already"
+
+
+def test_what_runs_or_has_ended_is_neither_scheduled_nor_suspended() -> None:
+    for report in (Started, Released, Completed):
+        book = Book()
+        book.imported("a", "suspended")
+        more = {"outcome": "success"} if report is Completed else {}
+        book.add(report(id="a", attempt=1, **more), at=2_000)
+        assert (book.matching(), book.ledger.not_understood) == ({}, 0)
+
+
+def test_reports_of_an_attempt_that_is_over_change_nothing() -> None:
+    book = Book()
+    book.invoked("a", at=2_000)
+    slept(book, "a", at=3_000, duration=2_000)
+    assert book.ledger.over == {"a": 1}
+    book.add(Started(id="a", attempt=1), at=4_000)
+    book.add(Completed(id="a", attempt=1, outcome="success"), at=4_000)
+    assert book.matching() == {"a": "suspended"}
+
+
+def test_what_is_not_understood_is_counted() -> None:
+    for command in (
+        Act(action="kill", id="a"),
+        Paused(id="a", attempt=1, failure="", retry=1),
+        Suspended(id="a", attempt=1, awaiting=(3,)),
+        Steps(id="a", attempt=1, first=0, steps=(Step(kind=StepKind.CANCEL, name="a"),)),
+    ):
+        book = Book()
+        book.imported("a", "suspended")
+        book.add(command, at=2_000)
+        assert book.ledger.not_understood == 1

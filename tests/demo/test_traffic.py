@@ -74,11 +74,12 @@ def test_what_is_no_whole_answer_is_none(said: bytes) -> None:
 def test_most_of_the_workload_is_of_the_service_that_is_swept_and_some_of_it_due_soon() -> None:
     sends = list(itertools.islice(workload(random.Random(1)), 1_000))
     assert sends == list(itertools.islice(workload(random.Random(1)), 1_000))
-    services = Counter(target.split("/")[0] for target, _ in sends)
+    services = Counter(send.target.split("/")[0] for send in sends)
     assert services["Greeter"] > 600
     assert set(services) == {"Greeter", "CartObject", "PaymentService"}
-    soon = [delay for target, delay in sends if target == GREETER and 0 < delay < 20_000]
-    assert len(soon) > 200
+    greetings = [send for send in sends if send.target == GREETER]
+    assert sum(0 < send.delay_ms < 20_000 for send in greetings) > 200
+    assert sum(0 < send.pause_ms < 20_000 and send.delay_ms == 0 for send in greetings) > 200
 
 
 def sent(planned_at: int, answered_at: int) -> Sent:

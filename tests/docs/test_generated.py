@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coordinator.model import ids, messages
@@ -67,3 +69,37 @@ def test_the_diagram_draws_every_change_of_status() -> None:
             continue
         target = "[*]" if change.to is None else NAMES[change.to].replace("-", "_")
         assert str(what) in edges[f"{NAMES[status].replace('-', '_')} --> {target}"]
+
+
+def invoked(**fields: Any) -> messages.Invoke:
+    return messages.Invoke(id=ID, **{"service": "Cart", "handler": "add", "key": "key", "type": 1} | fields)
+
+
+def act(action: Action, **fields: Any) -> messages.Act:
+    return messages.Act(action=action, id=ID, **fields)
+
+
+ASKED = {
+    "any action": [KILL],
+    "`resume` with `deployment`": [act(Action.RESUME, deployment="dp_2")],
+    "`restart-as-new`": [act(Action.RESTART_AS_NEW)],
+    "`cancel`": [act(Action.CANCEL)],
+}
+OF: dict[str, list[messages.Message]] = {
+    "one that is not there, or no longer": [],
+    "a paused one, or one that backs off": [imported(Status.PAUSED)],
+    "one that is ready, running or suspended": [imported(Status.SUSPENDED)],
+    "a completed one of a workflow": [invoked(type=2), KILL],
+    "a completed one that was imported": [imported(Status.COMPLETED)],
+    "one that was imported as running": [imported(Status.RUNNING)],
+    "one that is asked to cancel already": [imported(Status.SUSPENDED), act(Action.CANCEL)],
+}
+
+
+@pytest.mark.parametrize("case", generator().CASES)
+def test_a_partition_answers_a_special_case_as_the_table_says(case: tuple[str, str, int, str]) -> None:
+    asked, of, code, says = case
+    answer = applied(*OF[of], *ASKED[asked])[-1]
+    assert answer is not None
+    assert answer.code == code
+    assert answer.detail is None or says in answer.detail

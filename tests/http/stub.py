@@ -74,6 +74,9 @@ def a_batch(submit: Submit, **changed: Any) -> BatchView:
         guard=None,
         rate=submit.rate,
         deployment=submit.deployment,
+        grace_s=None if submit.grace is None else submit.grace / 1e6,
+        awaits_grace=False,
+        retry_of=None,
         revision=0,
         members=None,
         refusal=None,
@@ -135,6 +138,7 @@ class StubGateway:
         self.states: list[BatchView] = []
         """What a watcher is shown after the batch as it stands."""
         self.restarted_as: str | None = None
+        self.retries_are_new = True
         self.pause_s = 0.0
         """Between two of those."""
         self.chunks_given = 0
@@ -217,7 +221,13 @@ class StubGateway:
         row = next((row for row in self.rows if row.id == id), None)
         if row is None:
             return None
-        return InvocationDetails(**msgspec.structs.asdict(row), restarted_from=None, restarted_as=self.restarted_as)
+        return InvocationDetails(
+            **msgspec.structs.asdict(row),
+            attempt=1,
+            next_retry_at=None,
+            restarted_from=None,
+            restarted_as=self.restarted_as,
+        )
 
     async def invocations(
         self, filter: Filter, *, limit: int | None, after: str | None
@@ -259,6 +269,13 @@ class StubGateway:
         if view.state in TERMINAL:
             raise ConflictError(f"batch {request} is {view.state}; nothing of it is left to change")
         return self.change(request, state="aborted" if aborted else "paused" if paused else "running", rate=rate)
+
+    async def retry(self, request: str) -> tuple[BatchView, bool]:
+        self._take("retry", request)
+        view = self.batch(request)
+        if view is None:
+            raise NotFoundError(f"there is no batch {request}, or no longer")
+        return msgspec.structs.replace(view, id=f"{request}.retry-1"), self.retries_are_new
 
     def change(self, request: str, **changed: Any) -> BatchView:
         submit, view = self._submitted[request]

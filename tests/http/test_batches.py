@@ -107,7 +107,12 @@ def test_the_digest_is_of_what_was_sent_and_not_of_when() -> None:
         ({"action": "restart"}, "action"),
         ({"action": 1}, "action"),
         ({"grace": "30s"}, "grace"),
+        ({"action": "cancel", "grace": "soon"}, "grace"),
+        ({"action": "cancel", "grace": "8d"}, "grace"),
+        ({"action": "cancel", "grace": 30}, "grace"),
         ({"killed_by": "r0"}, "killed_by"),
+        ({"filter": {"killed_by": ""}}, "filter.killed_by"),
+        ({"filter": {"failed_of": "r0"}}, "filter.failed_of"),
         ({"guard": {}}, "guard"),
         ({"guard": {"max": 1, "expect": 1}}, "guard"),
         ({"guard": {"max": -1}}, "guard.max"),
@@ -288,5 +293,22 @@ def test_a_batch_that_is_not_there_is_not_found(method: str, path: str) -> None:
     assert_problem(Surface()(method, path), 404, says="r9")
 
 
-def test_retrying_a_batch_is_not_of_this_server() -> None:
-    assert_problem(Surface()("POST", "/batches/r1/retry"), 404, says="/batches/r1/retry")
+@pytest.mark.parametrize(("new", "code"), [(True, 202), (False, 200)])
+def test_a_retry_is_another_batch(new: bool, code: int) -> None:
+    at = Surface()
+    at("POST", "/batches", content=body())
+    at.gateway.retries_are_new = new
+    response = at("POST", "/batches/r1/retry")
+    assert (response.status_code, response.json()["id"]) == (code, "r1.retry-1")
+    assert response.headers.get("location") == ("/batches/r1.retry-1" if new else None)
+    assert_problem(at("POST", "/batches/r9/retry"), 404, says="r9")
+
+
+def test_a_grace_is_a_duration_and_belongs_to_a_cancel() -> None:
+    assert parse_submission(body(action="cancel", grace="30s"), NOW).grace == 30_000_000
+    assert parse_submission(body(), NOW).grace is None
+
+
+def test_a_filter_may_name_the_batch_that_has_killed() -> None:
+    raw = body(action="restart-as-new", filter={"killed_by": "r0"})
+    assert parse_submission(raw, NOW).filter == Filter(killed_by="r0")

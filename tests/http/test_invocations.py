@@ -73,7 +73,8 @@ def test_a_listing_without_a_limit_is_sent_while_it_is_read() -> None:
 
 def test_an_invocation_has_the_fields_of_the_contract() -> None:
     at = surface(1)
-    assert list(at("GET", f"/invocations/{ID}").json()) == [*FIELDS, "restarted_from", "restarted_as"]
+    alone = ["attempt", "next_retry_at", "restarted_from", "restarted_as"]
+    assert list(at("GET", f"/invocations/{ID}").json()) == [*FIELDS, *alone]
     assert list(at("GET", "/invocations").json()[0]) == FIELDS
 
 

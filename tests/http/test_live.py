@@ -13,6 +13,7 @@ from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.serve import running
 from tests.http.served import served
 from tests.http.surface import Surface, assert_problem
+from tests.system.rows import lines, row
 
 LATER = {"delay": "1h"}
 
@@ -53,6 +54,24 @@ def finished(at: Live, id: str) -> dict[str, object]:
     text = at("GET", f"/batches/{id}/events").text
     data = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
     return dict(msgspec.json.decode(data[-1]))
+
+
+def settled(at: Live, id: str) -> dict[str, object]:
+    """A batch once its grace is over too; its events end before, when nothing happens for a second."""
+    end = time.monotonic() + 30
+    while not (batch := at("GET", f"/batches/{id}").json())["settled"]:
+        assert time.monotonic() < end, batch
+        time.sleep(0.01)
+    return dict(batch)
+
+
+def created(at: Live, id: str) -> dict[str, object]:
+    """One that is created by a message, once that has arrived."""
+    end = time.monotonic() + 30
+    while (response := at("GET", f"/invocations/{id}")).status_code == 404:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return dict(response.json())
 
 
 def test_what_was_started_is_there_once_it_is_answered(at: Live) -> None:
@@ -136,6 +155,70 @@ def test_a_guard_refuses_and_touches_nothing(at: Live) -> None:
     last = finished(at, id)
     assert (last["state"], last["ended"]) == ("refused", 0)
     assert {row["status"] for row in at("GET", "/invocations?service=Guarded").json()} == {"scheduled"}
+
+
+def test_what_a_grace_has_killed_is_restarted(at: Live) -> None:
+    stuck = start(at, "Stuck/run")  # ready, and nobody is there to be told
+    body = {"request_id": "c", "action": "cancel", "filter": {"service": "Stuck"}, "grace": "200ms"}
+    assert at("POST", "/batches", json=body).json()["grace_s"] == 0.2
+    last = settled(at, "c")
+    assert (last["ended"], last["awaits_grace"]) == (1, False)
+    shown = at("GET", f"/invocations/{stuck}").json()
+    assert (shown["outcome"], shown["batch"]) == ("killed", "c")
+    at("POST", "/batches", json={"request_id": "r", "action": "restart-as-new", "filter": {"killed_by": "c"}})
+    assert finished(at, "r")["applied"] == 1
+    new = at("GET", f"/invocations/{stuck}").json()["restarted_as"]
+    shown = created(at, new)
+    assert (shown["status"], shown["restarted_from"]) == ("ready", stuck)
+
+
+def test_the_grace_of_a_batch_that_is_over_is_called_off_by_an_abort(at: Live) -> None:
+    start(at, "Spared/run")
+    body = {"request_id": "spare", "action": "cancel", "filter": {"service": "Spared"}, "grace": "1h"}
+    at("POST", "/batches", json=body)
+    last = finished(at, "spare")
+    assert (last["state"], last["awaits_grace"], last["settled"]) == ("completed", True, False)
+    called_off = at("POST", "/batches/spare/abort").json()
+    assert (called_off["state"], called_off["awaits_grace"]) == ("completed", False)
+    assert_problem(at("POST", "/batches/spare/abort"), 409, says="nothing of it is left")
+
+
+def test_the_failed_of_a_batch_are_tried_again_and_only_those(at: Live) -> None:
+    rows = [row("Taken/run", "completed") for _ in range(3)]  # taken over without their input
+    assert at("POST", "/import", content=lines(rows)).status_code == 200
+    kept = start(at, "Taken/run")
+    assert at("PATCH", f"/invocations/{kept}/kill").status_code == 200
+    at("POST", "/batches", json={"request_id": "t", "action": "restart-as-new", "filter": {"service": "Taken"}})
+    first = finished(at, "t")
+    assert (first["state"], first["applied"], first["failed"]) == ("completed-with-failures", 1, 3)
+    assert at("POST", "/batches/t/retry").status_code == 202
+    again = finished(at, "t.retry-1")
+    assert (again["retry_of"], again["matched"], again["failed"]) == ("t", 3, 3)
+    assert again["filter"] == first["filter"] == {"service": "Taken"}
+    assert at("POST", "/batches/t/retry").status_code == 200
+    assert_problem(at("POST", "/batches/none/retry"), 404)
+
+
+def test_what_names_something_that_is_not_there_is_refused(at: Live) -> None:
+    restart = {"action": "restart-as-new", "filter": {"killed_by": "nobodys"}}
+    assert_problem(
+        at("POST", "/batches", json=restart), 400, field="filter.killed_by", says="there is no batch nobodys"
+    )
+    resume = {"action": "resume", "filter": {"service": "Lost"}, "deployment": "dp_0"}
+    assert_problem(at("POST", "/batches", json=resume), 400, field="deployment", says="dp_0 is not registered")
+    lost = start(at, "Lost/run")
+    assert at("PATCH", f"/invocations/{lost}/pause").status_code == 200
+    path = f"/invocations/{lost}/resume?deployment=dp_0"
+    assert_problem(at("PATCH", path), 400, field="deployment", says="dp_0 is not registered")
+    assert at("GET", f"/invocations/{lost}").json()["status"] == "paused"
+
+
+def test_a_deployment_that_is_registered_may_be_gone_on_with(at: Live) -> None:
+    registered = {"id": "dp_1", "services": [{"name": "New", "type": "service", "handlers": [{"name": "run"}]}]}
+    assert at("POST", "/deployments", json=registered).status_code == 201
+    body = {"request_id": "go-on", "action": "resume", "filter": {"service": "New"}, "deployment": "dp_1"}
+    assert at("POST", "/batches", json=body).status_code == 202
+    assert at("POST", "/batches", json=body).status_code == 200
 
 
 def test_an_import_is_there_once_it_is_answered_and_a_slow_batch_over_it_can_be_ended(at: Live) -> None:

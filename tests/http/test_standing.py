@@ -31,6 +31,7 @@ ROUTES = {
     "POST /batches/{id}/pause",
     "POST /batches/{id}/resume",
     "POST /batches/{id}/abort",
+    "POST /batches/{id}/retry",
     "PATCH /batches/{id}",
     "POST /import",
     "GET /invocations/{id}/output",
@@ -84,7 +85,7 @@ def test_each_operation_has_a_name_of_its_own_and_an_answer() -> None:
 def test_the_document_says_what_a_batch_may_hold() -> None:
     schemas = Surface().document["components"]["schemas"]
     assert set(schemas["BatchRequest"]["properties"]) == {
-        *("action", "filter", "reason", "request_id", "guard", "rate", "deployment", "dry_run")
+        *("action", "filter", "reason", "request_id", "guard", "rate", "deployment", "grace", "dry_run")
     }
     assert schemas["Filter"]["additionalProperties"] is False
 

@@ -48,7 +48,7 @@ class Running:
         self.partition = partition
         self.reports: list[Report] = []
         """What it has said, and the partition has not been told."""
-        self.attempt = Attempt(start, partition.service.handlers[start.handler], DEPLOYMENT, self)
+        self.attempt = Attempt(start, partition.service.handlers[start.handler], self)
         self._coroutine = self.attempt.run()
         self._ended = False
         self.advance()

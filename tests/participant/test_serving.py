@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import signal
 import subprocess
 import sys
@@ -15,31 +14,14 @@ from typing import Any
 
 import pytest
 import structlog
-from msgspec.structs import replace
 
 from coordinator.model import limits, messages
 from coordinator.model.errors import CallerError, ConflictError
-from coordinator.model.journal import Entry, StepKind
 from coordinator.participant import Cancelled, Context, RetryPolicy, Service, Transport, VirtualObject, Workflow, serve
-from coordinator.participant.runner import Runner
 from coordinator.participant.serving import deployment_id
 from tests.participant.dispatcher import Dispatcher
-from tests.participant.script import ID
+from tests.participant.loop import in_a_loop
 from tests.participant.server import Server
-
-
-def in_a_loop(test: Any) -> Any:
-    """An async test, in a loop of its own, with an end to patience."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        async def within() -> None:
-            async with asyncio.timeout(30):
-                await test(*arguments, **named)
-
-        asyncio.run(within())
-
-    return run
 
 
 @contextlib.asynccontextmanager
@@ -213,28 +195,9 @@ async def test_a_report_that_comes_too_late_ends_the_attempt() -> None:
             ended.set()
 
     async with connected("in process", greeter(wait=wait), inactivity="1h") as dispatcher:
-        dispatcher.refusals[messages.Started] = (409, None, "it is over")
+        dispatcher.refusals[messages.Steps] = (409, None, "it is over")
         dispatcher.send("Greeter/wait")
         await ended.wait()
-
-
-@in_a_loop
-async def test_a_start_that_is_delivered_twice_runs_once() -> None:
-    runs = []
-
-    async def count(ctx: Context) -> None:
-        runs.append(ctx.attempt)
-        await ctx.sleep("20ms")
-
-    async with connected("in process", greeter(count=count)) as dispatcher:
-        id = dispatcher.send("Greeter/count")
-        (session,) = dispatcher.sessions.values()
-        partition = dispatcher.invocations[id]
-        start = partition.start()
-        partition.attempt -= 1
-        session.outgoing.put_nowait(replace(start, attempt=1))
-        await dispatcher.ended(id)
-        assert runs == [1]
 
 
 @in_a_loop
@@ -253,32 +216,6 @@ async def test_a_handler_that_this_participant_does_not_have_fails() -> None:
         partition = await dispatcher.ended(dispatcher.send("Greeter/gone"))
         assert partition.completed.outcome == "failure"
         assert "has no handler Greeter/gone; it has greet" in str(partition.completed.failure)
-
-
-@in_a_loop
-async def test_a_long_journal_comes_in_pieces_and_the_handler_waits_for_the_last() -> None:
-    cart = VirtualObject("Cart")
-
-    @cart.handler
-    async def total(ctx: Context) -> Any:
-        return [await ctx.call("Greeter/pick"), await ctx.call("Greeter/pick"), await ctx.get("a"), await ctx.get("b")]
-
-    runner = Runner([cart], "dp_1", inactivity_us=limits.HOUR_US)
-    start = messages.Start(id=ID, attempt=2, service="Cart", handler="total", key="c1", type=1)
-    first, second = (
-        Entry(step=step, kind=StepKind.CALL, name="Greeter/pick", outcome="success", value=b"%d" % step)
-        for step in range(2)
-    )
-    runner.deliver(replace(start, entries=(replace(first, done=False, outcome=None),), values={"a": b"10"}, more=True))
-    runner.deliver(messages.Notify(id=ID, attempt=2, entry=first))
-    runner.deliver(messages.Notify(id=ID, attempt=2, entry=second))  # this one overtakes its piece
-    runner.deliver(messages.Context(id=ID, attempt=2, entries=(replace(second, done=False, outcome=None),)))
-    await asyncio.sleep(0)
-    assert runner.take() == []
-    runner.deliver(messages.Context(id=ID, attempt=2, values={"b": b"11"}, last=True))
-    await runner.something_to_report.wait()
-    *_, completed = runner.take()
-    assert completed == messages.Completed(id=ID, attempt=2, outcome="success", output=b"[0,1,10,11]")
 
 
 # -- connections that break ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.model import limits
 from coordinator.model.filters import Filter
-from coordinator.model.messages import Drop, Released, Serve, Start, Started
+from coordinator.model.messages import Completed, Drop, Released, Serve, Start, Started
 from tests.partition.world import World
 
 
@@ -22,7 +22,7 @@ def test_what_nobody_serves_waits_and_is_started_once_somebody_does() -> None:
     serve(world)
     greet, name = world.invoke("Greeter"), world.invoke("Namer")
     assert (world.status(greet), world.row(greet).attempt) == ("ready", 0)
-    assert not world.partitions[0].machine.waiting
+    assert not world.partitions[0].machine.open_lanes
     serve(world, "Namer")
     assert started(world) == [name]
     serve(world, "Namer", "Greeter")
@@ -66,12 +66,39 @@ def test_one_that_is_resumed_on_another_deployment_waits_there() -> None:
     assert started(world) == [id]
 
 
-def test_lanes_take_turns_by_arrival() -> None:
+def test_a_lane_whose_slots_are_taken_holds_up_no_other() -> None:
+    world = World()
+    serve(world, "Greeter", "Namer")
+    first, *_ = [world.invoke("Greeter") for _ in range(limits.DELIVERIES_MAX)]
+    greet = world.invoke("Greeter")
+    assert started(world) == []
+    assert world.tick_until_idle() == 0
+    name = world.invoke("Namer")
+    assert started(world) == [name]
+    world.append(Completed(id=first, attempt=1, outcome="success"))
+    assert started(world) == [greet]
+
+
+def test_a_slot_comes_back_to_the_lane_that_it_was_taken_from() -> None:
+    world = World()
+    serve(world, "Greeter")
+    ids = [world.invoke("Greeter") for _ in range(limits.DELIVERIES_MAX + 1)]
+    world.append(Started(id=ids[0], attempt=1, deployment="dp_1"))
+    world.append(Completed(id=ids[0], attempt=1, outcome="success"))
+    assert started(world) == [ids[-1]]
+
+
+def test_lanes_take_turns_where_a_record_cannot_start_all() -> None:
     world = World()
     serve(world)
-    ids = [world.invoke(service) for service in ("Greeter", "Namer", "Mailer", "Greeter", "Namer")]
+    ids = {service: [world.invoke(service) for _ in range(20)] for service in ("Greeter", "Mailer", "Namer")}
     serve(world, "Namer", "Greeter")
-    assert started(world) == [ids[0], ids[1], ids[3], ids[4]]
+    assert started(world) == ids["Greeter"][: limits.ROWS_PER_RECORD_MAX]
+    world.tick()
+    assert started(world)[: limits.ROWS_PER_RECORD_MAX] == ids["Namer"][: limits.ROWS_PER_RECORD_MAX]
+    world.tick_until_idle()
+    assert {world.row(id).attempt for id in ids["Greeter"] + ids["Namer"]} == {1}
+    assert {world.row(id).attempt for id in ids["Mailer"]} == {0}
 
 
 def test_a_killed_one_is_not_started_when_its_lane_is_served() -> None:
@@ -92,7 +119,7 @@ def test_what_was_delivered_before_a_new_carrier_is_taken_back_and_delivered_aga
     deliveries = [(type(delivery), delivery.id, delivery.attempt) for delivery in world.deliveries()]
     assert deliveries == [(Drop, running, 1), (Drop, ready, 1), (Start, running, 2), (Start, ready, 2)]
     assert world.status(suspended) == "suspended"
-    assert world.partitions[0].machine.state.held == 2
+    assert world.partitions[0].machine.state.held == {"Greeter": 2}
 
 
 def test_many_that_were_delivered_are_taken_back_in_ticks() -> None:

@@ -125,7 +125,7 @@ def test_killing_the_pending_and_the_running_of_a_key_starts_none_of_its_queue()
 def test_a_killed_backlog_entry_hands_its_key_on_within_the_record_that_looked_at_it() -> None:
     with bounded(Bounds(deliveries=1)):
         world = World()
-        blocker = world.invoke()
+        blocker = world.invoke("Cart", key="b")
         holder, waiter = world.invoke("Cart", key="a"), world.invoke("Cart", key="a")
         world.batch("kill", "kill", Filter(ids=(holder,)), paused=True)
         world.complete(blocker)  # frees the one slot: the backlog is looked at

@@ -124,6 +124,17 @@ def test_one_without_an_input_is_restarted_without_one() -> None:
     assert invoke.input is None
 
 
+def test_what_is_sent_is_the_same_whether_or_not_the_row_comes_from_the_file() -> None:
+    """A default is left out of a record by identity, and a number that was read is another object."""
+    world = World()
+    old = completed(world)
+    row = world.row(old)
+    world.overwrite(old, retention=int(str(row.retention)))
+    world.act(RESTART, old)
+    [value] = world.of(0)
+    assert b"retention" not in value
+
+
 def test_a_batch_restarts_each_match_once_and_no_other() -> None:
     world = World()
     old = [completed(world, input=b"%d" % n) for n in range(5)]

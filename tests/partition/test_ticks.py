@@ -57,8 +57,8 @@ def test_sizes_are_clamped_from_below_so_that_every_tick_gets_on() -> None:
 
 def test_sizes_are_clamped_from_above() -> None:
     world = World()
-    for _ in range(limits.TICK_SINGLE_MAX + 10):
-        world.invoke()
+    for number in range(limits.TICK_SINGLE_MAX + 10):
+        world.invoke("Greeter" if number % 2 else "Namer")
     world.batch("r1", "kill", ALL, rate=1_000_000)  # a rate takes the single path
     world.tick(after=10 * SECOND, single=1_000_000, sweep=1_000_000)
     assert world.counts("r1")["matched"] == limits.TICK_SINGLE_MAX
@@ -67,7 +67,8 @@ def test_sizes_are_clamped_from_above() -> None:
 @pytest.mark.parametrize("sweep", [1, 2, 5])
 def test_a_tick_sweeps_no_more_candidates_than_its_quota(sweep: int) -> None:
     world = World()
-    world.partitions[0].machine.state.held = limits.DELIVERIES_MAX  # so that none is held: they stand alone
+    # So that none is held: they stand alone.
+    world.partitions[0].machine.state.held = {"Greeter": limits.DELIVERIES_MAX}
     world.partitions[0].held = limits.DELIVERIES_MAX
     for _ in range(12):
         world.invoke()

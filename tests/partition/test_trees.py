@@ -207,7 +207,7 @@ def test_a_running_one_is_signalled_once_its_last_child_is_back(world: World) ->
     assert [(type(delivery), delivery.id) for delivery in world.deliveries()] == [(Signal, parent)]
 
 
-def test_attached_calls_fail_as_cancelled_from_the_request_until_the_signal(world: World) -> None:
+def test_attached_calls_fail_as_cancelled_from_the_request_until_the_handler_knows(world: World) -> None:
     parent, [child] = parent_with(world, CHILD)
     world.act("cancel", parent)
     assert len(world.call(parent, CHILD, DETACHED)) == 1  # the detached one
@@ -221,7 +221,19 @@ def test_attached_calls_fail_as_cancelled_from_the_request_until_the_signal(worl
     assert isinstance(start, Start)
     assert start.cancelled
     assert [(entry.done, entry.outcome) for entry in start.entries] == [(True, "cancelled")] * 2 + [(True, None)]
-    assert len(world.call(parent, CHILD)) == 1  # compensation may call
+    assert world.call(parent, CHILD) == []  # it crossed with the signal
+    [told] = world.deliveries()
+    assert isinstance(told, Notify)
+    assert (told.entry.done, told.entry.outcome) == (True, "cancelled")
+    assert len(world.call(parent, Step(kind=StepKind.SURFACED), CHILD)) == 1  # compensation may call
+
+
+def test_a_batch_that_comes_to_light_with_a_call_lets_no_child_begin() -> None:
+    world = World()
+    parent = world.in_status("running")
+    world.batch("r1", "cancel", Filter(all=True))
+    assert world.call(parent, CHILD) == []
+    assert [type(delivery) for delivery in world.deliveries()] == [Signal, Notify]
 
 
 def test_what_ends_while_the_children_are_cancelled_is_not_told_before_the_signal(world: World) -> None:
@@ -368,4 +380,4 @@ def test_participants_are_told_to_drop_what_was_killed(world: World) -> None:
         if isinstance(delivery := decode_delivery(value), Drop)
     }
     assert drops == {(parent, 1), (child, 1)}
-    assert all(partition.machine.state.held == 0 for partition in world.partitions)
+    assert all(not partition.machine.state.held for partition in world.partitions)

@@ -79,6 +79,10 @@ class World:
             count += 1
         return count
 
+    def wanted_at(self, *, of: int = 0) -> int | None:
+        """When the partition wants its next tick."""
+        return ticks.next_due(self.partitions[of].machine, self.now)
+
     def arrive(self, number: int | None = None) -> int:
         """Let messages between partitions arrive: all of them, and what they lead to, or so many. How many did."""
         count = 0

@@ -40,11 +40,16 @@ class InForce:
     position: int
     at: int
     matches: Callable[[Invocation], bool]
+    action: Action
     marks: bool = False
     hits: dict[int, str] = field(default_factory=dict)
     """Row (by seq) → the counter of the effect that it had there."""
     gone: int = 0
     """Members that were no more when a committed batch's scan ended."""
+
+    def ended(self, row: Invocation) -> bool:
+        """Whether it has ended the row itself."""
+        return self.hits.get(row.seq) == Counter.ENDED
 
     def effect_on(self, row: Invocation) -> str | None:
         """Change the row; the counter, or None when the row is gone."""
@@ -53,7 +58,7 @@ class InForce:
             return MARKED
         batch = self.batch
         return take_effect(
-            row, batch.action, self.at, self.position, batch.deployment,
+            row, self.action, self.at, self.position, batch.deployment,
             only_counts=batch.dry_run, committed=self is batch.committed, imported=row.seq in batch.imported,
         )  # fmt: skip
 
@@ -73,6 +78,24 @@ class EagerBatch:
     """pending, prepared, done or aborted."""
     marking: InForce | None = None
     committed: InForce | None = None
+    grace: int | None = None
+    """Of a cancel, until it is called off."""
+    kill: InForce | None = None
+    """What its grace kills when it is over."""
+
+    @property
+    def acting(self) -> InForce | None:
+        """The entry that has its effect on rows."""
+        return self.committed if self.guarded else self.marking
+
+    @property
+    def entries(self) -> tuple[InForce, ...]:
+        """Those that have been in force, in order."""
+        return tuple(entry for entry in (self.marking, self.committed, self.kill) if entry is not None)
+
+    def has_killed(self, row: Invocation) -> bool:
+        """Whether it has ended the row itself, by a kill."""
+        return row.outcome == Outcome.KILLED and any(entry.ended(row) for entry in self.entries)
 
 
 @dataclass
@@ -173,25 +196,64 @@ class EagerModel:
         self.controls[c.request] = Controls(max(controls.revision, c.revision), controls.aborted)
         batch = EagerBatch(c.request, Action(c.action), c.guarded, c.dry_run, c.deployment, self.imported)
         self.batches[c.request] = batch
-        names = c.filter.status
-        if names is None:
-            names = tuple(NAMES[status] for status, what in TRANSITIONS if what == c.action)
-        passes = filters.predicate(msgspec.structs.replace(c.filter, status=names))
-        batch.marking = InForce(batch, position, now, passes, marks=c.guarded)
+        batch.grace = None if c.dry_run else c.grace
+        batch.marking = InForce(batch, position, now, self._passes(c), batch.action, marks=c.guarded)
         if controls.aborted:
             batch.state = "aborted"
             return
         self._strike(batch.marking)
 
+    def _passes(self, c: messages.Batch) -> Callable[[Invocation], bool]:
+        names = c.filter.status
+        if names is None:
+            names = tuple(NAMES[status] for status, what in TRANSITIONS if what == c.action)
+        plain = msgspec.structs.replace(c.filter, status=names, killed_by=None, failed_of=None)
+        tests = [filters.predicate(plain)]
+        if c.filter.killed_by is not None:
+            by = self.batches.get(c.filter.killed_by)
+            entries = () if by is None else by.entries
+            tests.append(lambda row: row.outcome == Outcome.KILLED and any(entry.ended(row) for entry in entries))
+        if c.filter.failed_of is not None:
+            of = self.batches.get(c.filter.failed_of)
+            entry = None if of is None or of.state in ("pending", "prepared") or of.dry_run else of.acting
+            hits = {} if entry is None else entry.hits
+            tests.append(lambda row: hits.get(row.seq) == Counter.FAILED)
+        return lambda row: all(test(row) for test in tests)
+
     def _acceptable(self, c: messages.Batch, now: int, *, needs_room: bool) -> bool:
         if now > c.not_after or c.action not in ACTIONS or not c.request or len(c.request) > limits.NAME_CHARS_MAX:
+            return False
+        if c.grace is not None and (c.action != Action.CANCEL or c.grace > limits.GRACE_MAX_US):
             return False
         try:
             filters.check(c.filter)
         except CallerError:
             return False
+        return not needs_room or self._has_room()
+
+    def _has_room(self) -> bool:
         prepared = sum(batch.state == "prepared" for batch in self.batches.values())
-        return not needs_room or len(self.in_force) + prepared < limits.PENDING_BATCHES_MAX
+        return len(self.in_force) + prepared < limits.PENDING_BATCHES_MAX
+
+    def tick(self, position: int, now: int) -> None:
+        """A tick is taken: a grace that is over by now, the oldest cancel's, kills what that has not ended."""
+        over = [batch for batch in self.batches.values() if self._awaits_grace(batch)]
+        over = [batch for batch in over if batch.acting is not None and batch.acting.at + (batch.grace or 0) <= now]
+        if not over or not self._has_room():
+            return
+        batch = min(over, key=lambda one: one.entries[0].position)
+        assert batch.acting is not None
+        asked_at = batch.acting.position
+        batch.kill = InForce(
+            batch, position, now,
+            lambda row: row.status != Status.COMPLETED and row.cancel_batch == asked_at, Action.KILL,
+        )  # fmt: skip
+        self._strike(batch.kill)
+
+    def _awaits_grace(self, batch: EagerBatch) -> bool:
+        if batch.grace is None or batch.kill is not None or batch.state not in ("pending", "done"):
+            return False
+        return batch.state == "pending" or self.tally(batch)[1].signalled > 0
 
     def commit(self, c: messages.Commit, position: int, now: int) -> None:
         batch = self.batches.get(c.request)
@@ -203,7 +265,7 @@ class EagerModel:
         assert batch.marking is not None
         members = batch.marking.hits
         batch.state = "pending"
-        batch.committed = InForce(batch, position, now, lambda row: row.seq in members)
+        batch.committed = InForce(batch, position, now, lambda row: row.seq in members, batch.action)
         self._strike(batch.committed)
 
     def control(self, c: messages.Control) -> None:
@@ -217,8 +279,10 @@ class EagerModel:
             return
         controls.aborted = True
         batch = self.batches.get(c.request)
-        if batch is not None and batch.state in ("pending", "prepared"):
-            batch.state = "aborted"
+        if batch is not None:
+            batch.grace = None
+            if batch.state in ("pending", "prepared"):
+                batch.state = "aborted"
             for entry in [entry for entry in self.in_force if entry.batch is batch]:
                 self._withdraw(entry)
 
@@ -263,8 +327,12 @@ class EagerModel:
     def resolve(self, row: Invocation, asked_by: int | None, by: int) -> None:
         """The row has ended; a batch may have been waiting for that."""
         if asked_by is not None:
-            by_cancel = row.outcome == Outcome.CANCELLED
-            self.resolutions[row.seq] = Resolution(asked_by, "ended" if by_cancel else "ended_by_other", by)
+            by_grace = any(
+                batch.kill and (batch.kill.position, batch.acting and batch.acting.position) == (by, asked_by)
+                for batch in self.batches.values()
+            )
+            counter = "ended" if row.outcome == Outcome.CANCELLED or by_grace else "ended_by_other"
+            self.resolutions[row.seq] = Resolution(asked_by, counter, by)
 
     # -- what the lazy side must show ------------------------------------------------------------------------
 
@@ -284,6 +352,8 @@ class EagerModel:
         batch = entry.batch
         late = [seq for seq in entry.hits if not self._has(seq, entry.position)]
         assert not late, f"the scan of {batch.request} ended before rows {late} had its effect"
+        if entry is batch.kill:
+            return
         if entry.marks and not batch.dry_run:
             batch.state = "prepared"
             return

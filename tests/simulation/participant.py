@@ -46,13 +46,19 @@ class Participant:
         """Id -> steps that its handler has taken, over all attempts."""
         self.waitable: dict[str, list[int]] = {}
         """Id -> those of them that are calls and sleeps."""
+        self.known: set[str] = set()
         self.confused: set[str] = set()
         """Ids that were used again: what is reported of the earlier invocation may be taken for the later one's."""
 
     def deliver(self, outgoing: list[Outgoing]) -> None:
         for entry in outgoing:
             if entry.destination == DELIVERIES:
-                self.inbox.append(messages.decode_delivery(entry.value))
+                delivery = messages.decode_delivery(entry.value)
+                self.inbox.append(delivery)
+                if isinstance(delivery, messages.Start) and delivery.attempt == 1:
+                    if delivery.id in self.known:  # one that was purged is used again
+                        self.confused.add(delivery.id)
+                    self.known.add(delivery.id)
 
     def read(self) -> None:
         """Take note of one delivery."""
@@ -60,9 +66,7 @@ class Participant:
         attempt = self.attempts.get(delivery.id)
         if isinstance(delivery, messages.Start):
             if attempt is not None:
-                if delivery.attempt == 1:  # an id that was purged is used again
-                    self.confused.add(delivery.id)
-                elif delivery.id not in self.confused:
+                if delivery.id not in self.confused:
                     assert delivery.attempt > attempt.number, f"{delivery} came after attempt {attempt.number}"
                     assert not attempt.held, f"{delivery.id} was started while attempt {attempt.number} was held"
                 self.old.append(attempt)

@@ -111,4 +111,4 @@ def replay_with_failures(partition: Partition, rng: random.Random) -> Kept:
 def test_low_limits_of_a_run_are_lifted_after_it() -> None:
     with bounded(Bounds(rows_per_record=4, deliveries=1, pending=3)):
         pass
-    assert Bounds() == Bounds(16, 1_000, 64)
+    assert Bounds() == Bounds(16, 500, 64)

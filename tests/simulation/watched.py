@@ -15,8 +15,8 @@ from copy import copy
 from typing import Any
 
 from coordinator.model import ids, limits, messages
-from coordinator.model.invocation import HELD, KEY, Invocation, Payload, ServiceType
-from coordinator.model.statuses import ACTIONS, TRANSITIONS, UNCHANGED, Action, Status
+from coordinator.model.invocation import HELD, Invocation, Payload, ServiceType
+from coordinator.model.statuses import ACTIONS, TRANSITIONS, UNCHANGED, Action, Outcome, Status
 from coordinator.partition import glimpse
 from coordinator.partition.machine import Machine
 from coordinator.partition.outputs import Answer, Outgoing
@@ -25,8 +25,9 @@ from coordinator.stores.memory import MemoryStore
 from coordinator.stores.port import Condition, Slice
 from tests.simulation.cluster import LOG, Partition, Record, decode
 from tests.simulation.eager import EagerBatch, EagerModel
+from tests.simulation.keys import Keys
 
-_COMPLETED, _PENDING = int(Status.COMPLETED), int(Status.PENDING)
+_COMPLETED = int(Status.COMPLETED)
 _STAMPS = ("batch", "caught_up_to")
 
 
@@ -103,8 +104,7 @@ class WatchedPartition(Partition):
         """Every row as the store had it after the last record."""
         self.model = EagerModel(self.stored.get)
         self.looked_at: dict[int, Invocation | None] = {}
-        self.by_key: dict[tuple[str, str], set[int]] = {}
-        self.keys_held: dict[tuple[str, str], int] = {}
+        self.keys = Keys()
         self.held = 0
         self.now = 0
         self.created: set[str] = set()
@@ -162,6 +162,8 @@ class WatchedPartition(Partition):
             self.model.control(command)
         elif isinstance(command, messages.Commit):
             self.model.commit(command, position, self.now)
+        elif isinstance(command, messages.Tick) and command.tick == self.machine.state.tick + 1:
+            self.model.tick(position, self.now)
 
     def _forget(self, request: str) -> None:
         """What the machine has forgotten, long after it was over, may come in force anew."""
@@ -237,7 +239,7 @@ class WatchedPartition(Partition):
         for seq in sorted(written):
             keys |= self._take_over(command, seq, next_seq)
         now_pending = [entry.position for entry in machine.pending]
-        if now_pending != pending:
+        if now_pending != pending or now_pending != [entry.position for entry in model.in_force]:
             self._batches_moved(command, now_pending)
             written.update(self.stored, model.rows)
         for seq in written:
@@ -246,13 +248,14 @@ class WatchedPartition(Partition):
             for state in [*changed, *(entry.state for entry in machine.pending)]:
                 self.check_tally(state)
         for key in keys:
-            self.check_key(key)
+            self.keys.check(key, self.store, machine)
         self._check_starts(outgoing)
         assert len(machine.pending) <= limits.PENDING_BATCHES_MAX
         assert not machine.todo
         assert not machine.to_settle
         assert not machine.made_ready
-        assert machine.state.held == self.held <= limits.DELIVERIES_MAX
+        assert sum(machine.state.held.values()) == self.held
+        assert all(0 < held <= limits.DELIVERIES_MAX for held in machine.state.held.values())
         assert len(machine.looked_up) <= self._rows_allowed(command)
 
     def _rows_allowed(self, command: messages.Command | None) -> int:
@@ -313,16 +316,8 @@ class WatchedPartition(Partition):
 
     def _note_ties(self, seq: int, before: Invocation | None, row: Invocation | None) -> set[tuple[str, str]]:
         self.held += (row is not None and bool(row.ties & HELD)) - (before is not None and bool(before.ties & HELD))
-        known = row or before
-        if known is None or known.key is None:
-            return set()
-        key = known.service, known.key
-        rows = self.by_key.setdefault(key, set())
-        if row is None:
-            rows.discard(seq)
-        else:
-            rows.add(seq)
-        return {key}
+        key = self.keys.note(seq, row, self.machine.now, imported=seq in self.model.imported)
+        return set() if key is None else {key}
 
     def _batches_moved(self, command: messages.Command | None, pending: list[int]) -> None:
         model = self.model
@@ -362,21 +357,6 @@ class WatchedPartition(Partition):
             "aborted": (Phase.ABORTING, Phase.ABORTED),
         }
         assert state.phase in phases[batch.state], f"batch {state.request} is {state.phase}, not {batch.state}"
-
-    def check_key(self, key: tuple[str, str]) -> None:
-        rows = [self.stored[seq] for seq in self.by_key.get(key, ()) if self.stored[seq].service == key[0]]
-        holders = [row.seq for row in rows if row.ties & KEY]
-        holder = self.store.holder(*key)
-        assert len(holders) <= 1, f"{key} is held by {holders}"
-        if holder is None:
-            assert not holders, f"{key} is free and {holders} hold it"
-            waiting = [row.seq for row in rows if row.status == _PENDING]
-            assert not waiting or self.machine.state.loose_keys, f"{key} is free and {waiting} wait for it"
-        elif holder == 0:
-            assert not holders, f"{key} is being handed on and {holders} hold it"
-            assert self.machine.state.works, f"{key} is being handed on by nobody"
-        else:
-            assert holders == [holder], f"{key} should be held by {holder} and is by {holders}"
 
     def _check_starts(self, outgoing: list[Outgoing]) -> None:
         for entry in outgoing:
@@ -422,6 +402,13 @@ class WatchedPartition(Partition):
             assert state.sent == sent.get(request, {})
             assert state.propagated == self.propagated.get(request, 0)
 
+    def _check_killed(self, batch: EagerBatch) -> None:
+        """By the rows' columns a batch has killed what it has ended itself, and nothing that went with it."""
+        positions = {entry.position for entry in batch.entries}
+        for row in self.model.rows.values():
+            if row.outcome == Outcome.KILLED:
+                assert (row.batch in positions) == batch.has_killed(row), f"{batch.request} and {row}"
+
     def check_all(self) -> None:
         """Everything at once, at the end of a log."""
         machine, model = self.machine, self.model
@@ -431,8 +418,9 @@ class WatchedPartition(Partition):
         for request in list(model.batches):
             if request in machine.batches:
                 self.check_tally(machine.batches[request])
-        for key in self.by_key:
-            self.check_key(key)
+            self._check_killed(model.batches[request])
+        for key in self.keys:
+            self.keys.check(key, self.store, machine)
         self._check_messages()
         self._check_restarts()
         assert self.held == sum(bool(row.ties & HELD) for row in self.stored.values())

@@ -13,6 +13,10 @@ from tests.simulation import names
 from tests.simulation.names import DAY, SECOND
 
 STATUSES = tuple(NAMES.values())
+_BEFORE = ("kill", "cancel", "restart-as-new")
+_AFTERWARDS = ("count", "purge", "restart-as-new")
+"""Actions that make, and that act on, what a filter means by the batch that killed it or that it failed of."""
+_OF_A_BATCH = ("killed_by", "failed_of")
 OUTCOMES = ("success", "failure", "cancelled", "killed")
 Routed = tuple[int, messages.Command | bytes]
 
@@ -26,6 +30,8 @@ class Workload:
         self.ids: list[str] = [names.new_id(rng, None)]
         self.imported: list[str] = []
         self.requests: list[str] = []
+        self.batches: list[tuple[int, str]] = []
+        """Partition and request id of those that others may name."""
         self.times: list[int] = []
         self.kinds: dict[Callable[[int], Routed], float] = {
             self.invoke: 14, self.import_row: 3, self.import_end: 0.7, self.act: 4, self.batch: 6,
@@ -109,10 +115,19 @@ class Workload:
 
     def batch(self, now: int) -> Routed:
         rng = self.rng
-        return self.anywhere(), messages.Batch(
-            request=self.request(0.9),
-            action=rng.choice((*ACTIONS, "kill", "cancel", "pause", "purge")) if rng.random() < 0.99 else "bogus",
-            filter=self.filter(),
+        action = rng.choice((*ACTIONS, "kill", "cancel", "pause", "purge")) if rng.random() < 0.99 else "bogus"
+        grace = rng.choice((None, 0, SECOND, 20 * SECOND)) if action == "cancel" or rng.random() < 0.01 else None
+        partition, filter = self.anywhere(), self.filter()
+        if self.batches and action in _AFTERWARDS and rng.random() < 0.3:
+            partition, filter = self._what_became_of_a_batch()
+        request = self.request(0.9)
+        if action in _BEFORE:
+            self.batches.append((partition, request))
+        return partition, messages.Batch(
+            request=request,
+            action=action,
+            filter=filter,
+            grace=grace,
             not_after=now + rng.choice((limits.NOT_AFTER_US, limits.NOT_AFTER_US, limits.NOT_AFTER_US, 0, -1)),
             guarded=rng.random() < 0.25,
             dry_run=rng.random() < 0.1,
@@ -194,6 +209,8 @@ class Workload:
             fields["status"] = tuple(rng.sample(STATUSES, rng.choice((1, 1, 2, 3, 4))))
         if rng.random() < 0.15:
             self._narrow(fields)
+        if rng.random() < 0.15:
+            self._of_a_batch(fields)
         return Filter(**fields)
 
     def _narrow(self, fields: dict[str, Any]) -> None:
@@ -212,6 +229,15 @@ class Workload:
             fields[name] = rng.choice(self.times) + rng.choice((-1, 0, 0, 1))
         if rng.random() < 0.02:
             fields["status"] = ("bogus",)
+
+    def _of_a_batch(self, fields: dict[str, Any]) -> None:
+        """Only what another batch has killed, or counted as failed."""
+        fields[self.rng.choice(_OF_A_BATCH)] = self.rng.choice((*self.requests[-6:], "nobody's"))
+
+    def _what_became_of_a_batch(self) -> tuple[int, Filter]:
+        """All of it, on the partition where it was in force."""
+        partition, request = self.rng.choice(self.batches[-6:])
+        return partition, Filter(**{self.rng.choice(_OF_A_BATCH): request})
 
     def target(self) -> str:
         of = self.rng.choice(names.TARGETS)

@@ -47,7 +47,6 @@ class Program:
         self.model = MemoryStore()
         self.open()
         self.next_seq = self.next_ordinal = 1
-        self.lanes: frozenset[str] | None = None
 
     @property
     def path(self) -> Path:
@@ -315,17 +314,18 @@ class Program:
     def held(self) -> None:
         n = self.random.randrange
         seq = n(9)
-        self.both(*self.pick(("held_put", seq, n(9)), ("held_put", seq, n(9)), ("held_remove", seq)))
+        if seq in self.model.held_before(9, 9) and n(3) == 0:
+            self.both("held_remove", seq)
+        else:
+            self.both("held_put", seq, n(9), self.pick(*KEYS))
         self.both("held_before", n(10), n(1, 9))
 
     def ready(self) -> None:
-        if self.random.random() < 0.2:
-            self.lanes = self.pick(None, frozenset(self.random.sample(KEYS, 2)), frozenset(("other", KEYS[0])))
         for _ in range(self.pick(1, 1, 3)):
             self.next_ordinal += self.pick(1, 2)
             self.both("ready_push", self.pick(*KEYS), self.next_ordinal, self.next_ordinal + 5)
         for _ in range(self.pick(0, 0, 1, 5)):
-            self.both("ready_pop", self.lanes)
+            self.both("ready_pop", self.pick("other", *KEYS))
 
     def timers(self) -> None:
         n = self.random.randrange

@@ -238,13 +238,13 @@ def test_what_begins_and_ends_within_a_run_is_not_written(store: SqliteStore) ->
     for position in range(3):
         with statements(store) as executed:
             store.begin()
-            store.held_put(1, position)
+            store.held_put(1, position, "Greeter")
             store.held_remove(1)
             store.ready_push("Greeter", position, 1)
-            assert store.ready_pop(None) == ("Greeter", 1)
+            assert store.ready_pop("Greeter") == 1
             store.commit()
         assert executed == NOTHING
-        for change in (lambda: store.held_put(1, 7), lambda: store.held_remove(1)):
+        for change in (lambda: store.held_put(1, 7, "Greeter"), lambda: store.held_remove(1)):
             store.begin()
             change()
             store.commit()
@@ -252,7 +252,7 @@ def test_what_begins_and_ends_within_a_run_is_not_written(store: SqliteStore) ->
 
 def test_what_is_held_is_written_once(store: SqliteStore) -> None:
     store.begin()
-    store.held_put(1, 7)
+    store.held_put(1, 7, "Greeter")
     store.ready_push("Greeter", 1, 2)
     store.journal_put(1, Entry(step=0, kind=StepKind.RUN))
     store.commit()
@@ -281,11 +281,10 @@ def test_only_the_lanes_that_are_asked_for_are_read(path: Path) -> None:
     store.close()
     store = SqliteStore(path)
     store.begin()
-    served = frozenset(("served", "another"))
     with statements(store) as executed:
-        taken = [store.ready_pop(served) for _ in range(1_000)]
-    assert taken == [("served", ordinal) for ordinal in range(1_200) if ordinal % 10][:1_000]
-    assert sum(sql.startswith("SELECT") for sql in executed) == 1_000 // ready.AHEAD + 1
+        taken = [store.ready_pop("served") for _ in range(1_000)]
+    assert taken == [ordinal for ordinal in range(1_200) if ordinal % 10][:1_000]
+    assert sum(sql.startswith("SELECT") for sql in executed) == 1_000 // ready.AHEAD
     store.close()
 
 

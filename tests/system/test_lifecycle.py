@@ -254,6 +254,8 @@ def test_many_are_paused_and_go_on(server: Server, name: str) -> None:
     assert server.bulk("pause", name)["applied"] == 3
     paused = {waiting["id"], retrying["id"], ready}
     assert statuses(server, name) == dict.fromkeys(paused, "paused") | {later: "scheduled"}
+    services = [{"name": name, "type": "service", "handlers": [{"name": "run"}]}]
+    assert server("POST", "/deployments", json={"id": "dp_new", "services": services}).status_code == 201
     assert server.bulk("resume", name, "--deployment", "dp_new")["applied"] == 3
     assert statuses(server, name) == dict.fromkeys(paused, "ready") | {later: "scheduled"}
     assert {server.get(id)["deployment"] for id in paused} == {"dp_new"}

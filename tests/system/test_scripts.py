@@ -13,8 +13,9 @@ from coordinator.logs.port import Stream
 from coordinator.model import messages
 from tests.cli.conftest import COMMAND
 from tests.system import evidence, jq
+from tests.system.participant import participant
 from tests.system.rows import at, ids_of, lines, row
-from tests.system.server import Server
+from tests.system.server import Server, eventually
 
 BULK_CANCELLATION = """\
 #!/bin/bash
@@ -69,15 +70,16 @@ def told(server: Server, kind: type[messages.Delivery]) -> set[str]:
     return {delivery.id for delivery in deliveries if isinstance(delivery, kind)}
 
 
-def test_bulk_cancellation(server: Server, tools: str) -> None:
-    rows = [row("MyService/run", "running") for _ in range(4)]
-    others = [row("MyService/run", "scheduled"), row("Other/run", "running")]
-    server.import_lines(lines([*rows, *others]))
-    done = run(server, BULK_CANCELLATION, tools)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert {json.loads(line)["id"] for line in done.stdout.splitlines()} == ids_of(rows)
-    assert told(server, messages.Signal) == ids_of(rows)
-    assert {server.get(one["id"])["status"] for one in others} == {"scheduled", "running"}
+def test_bulk_cancellation(server: Server, tools: str, tmp_path: Path) -> None:
+    with participant(server.url, tmp_path / "participant.log", service="MyService"):
+        running = {server.send("MyService/hold") for _ in range(4)}
+        others = {server.send("MyService/hold", "delay=1h"): "scheduled", server.send("Other/run"): "ready"}
+        eventually(lambda: {server.get(id)["status"] for id in running} == {"running"})
+        done = run(server, BULK_CANCELLATION, tools)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert {json.loads(line)["id"] for line in done.stdout.splitlines()} == running
+        assert told(server, messages.Signal) == running
+        assert {id: server.get(id)["status"] for id in others} == others
 
 
 def test_bulk_cancellation_of_nothing(server: Server, tools: str) -> None:
