@@ -6,12 +6,16 @@ read by everybody on the machine.
 
 import functools
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from coordinator.model.errors import CallerError
+
+if TYPE_CHECKING:
+    from coordinator.logs.kafka import KafkaSettings
 
 FILE_DEFAULT: Final = "coordinator.toml"
 DATA_DEFAULT: Final = Path("coordinator-data")
@@ -41,6 +45,15 @@ Partitions = Annotated[
         "--partitions", metavar="N", envvar="COORDINATOR_PARTITIONS", min=1, help="How many new data is made with."
     ),
 ]
+Log = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="LOG",
+        envvar="COORDINATOR_LOG",
+        help="embedded, or kafka://HOST:PORT, several HOST:PORT with commas.  [default: embedded]",
+    ),
+]
 
 
 class File:
@@ -55,6 +68,8 @@ class File:
             data: str | None = None
             listen: str | None = None
             partitions: int | None = None
+            log: str | None = None
+            kafka: dict[str, Any] = {}
 
         try:
             said = msgspec.toml.decode(path.read_bytes(), type=Settings)
@@ -62,8 +77,13 @@ class File:
             known = ", ".join(Settings.__struct_fields__)
             raise CallerError(f"{path} cannot be read as settings ({error}); it may have {known}") from None
         self.url, self.token, self.listen, self.partitions = said.url, said.token, said.listen, said.partitions
+        self.log = said.log
         # What a file says of paths holds wherever the command is run.
         self.data = None if said.data is None else path.parent / said.data
+        self.kafka = dict(_dotted(said.kafka))
+        for name in self.kafka:
+            if name.endswith(".location"):
+                self.kafka[name] = str(path.parent / self.kafka[name])
 
 
 @functools.cache
@@ -98,3 +118,41 @@ def listen(given: str | None) -> str:
 def partitions(given: int | None) -> int | None:
     """How many partitions new data gets; None leaves it to the server."""
     return given if given is not None else (said.partitions if (said := file()) else None)
+
+
+def log(given: str | None) -> str:
+    """Which log: `embedded`, or the address of Kafka."""
+    return given or (said.log if (said := file()) else None) or "embedded"
+
+
+def kafka(url: str) -> "KafkaSettings":
+    """The cluster at this address, and its client's settings from the environment, then the file.
+
+    Raises CallerError when they cannot be meant so.
+    """
+    from coordinator.logs.kafka import KafkaSettings, SettingsError
+    from coordinator.logs.kafka.settings import KNOWN
+
+    properties = dict(said.kafka) if (said := file()) else {}
+    for name in KNOWN:
+        value = os.environ.get(kafka_variable(name))
+        if value is not None:
+            properties[name] = value
+    try:
+        return KafkaSettings.of(url, properties)
+    except SettingsError as error:
+        raise CallerError(str(error), field="log") from None
+
+
+def kafka_variable(name: str) -> str:
+    """The environment variable of a setting of Kafka's client."""
+    return f"COORDINATOR_{'kafka.' + name}".upper().replace(".", "_")
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by their whole names: `security.protocol` without quotes is a table in a table to TOML."""
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, str(value)

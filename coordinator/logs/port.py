@@ -88,6 +88,10 @@ class LogReplacedError(LogError):
     """What stands under the log's name is not the log that was opened: it must not be read on, and not appended to."""
 
 
+class LogUnreachableError(LogError):
+    """Nobody answers where the log should be, or not in time."""
+
+
 class LogLockedError(LogError):
     """Another process owns the log."""
 

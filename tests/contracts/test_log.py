@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from coordinator.logs.embedded import EmbeddedLog
 from coordinator.logs.kafka import KafkaLog, KafkaSettings
-from coordinator.logs.kafka.topics import Wanted, create_or_verify
+from coordinator.logs.kafka.topics import create_or_verify
 from coordinator.logs.port import (
     SUBMIT_BYTES_MAX,
     SUBMIT_ENTRIES_MAX,
@@ -86,7 +86,7 @@ class Kafka(Adapter):
 
     def __init__(self, directory: Path) -> None:
         self._settings = KafkaSettings(self.bootstrap, {"topic.prefix": f"test-{secrets.token_hex(6)}."})
-        create_or_verify(self._settings, Wanted(partitions=3, replicas=1, min_in_sync=1))
+        create_or_verify(self._settings, 3)
         super().__init__(directory)
 
     def _open(self) -> Log:

@@ -147,8 +147,9 @@ class Broker:
         return (self.directory / "server.log").read_text(errors="replace")
 
     def last_words(self) -> str:
-        """The end of what it wrote."""
-        return self._log()[-1_000:].strip()
+        """What it complained of, or else the end of what it wrote."""
+        complaints = [line for line in self._log().splitlines() if " ERROR " in line or "Caused by" in line]
+        return "\n".join(complaints)[:2_000] or self._log()[-1_000:].strip()
 
     def run_tool(self, tool: str, *arguments: str) -> str:
         """Run a command line tool of Kafka by its class; its output."""

@@ -4,7 +4,12 @@
 Nothing outside of this package imports aiokafka, but for those who share partitions out by a consumer group.
 """
 
+import logging
+
 from coordinator.logs.kafka.log import KafkaLog
 from coordinator.logs.kafka.settings import KafkaSettings, SettingsError
 
 __all__ = ["KafkaLog", "KafkaSettings", "SettingsError"]
+
+# What goes wrong comes to the caller as an error; without a handler Python would print it to stderr besides.
+logging.getLogger("aiokafka").addHandler(logging.NullHandler())

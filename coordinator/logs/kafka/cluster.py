@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -24,6 +25,8 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+from coordinator.logs.kafka.settings import KafkaSettings
 
 
 class Topic(NamedTuple):
@@ -45,6 +48,7 @@ class Cluster(NamedTuple):
     """What was found."""
 
     id: str
+    brokers: int
     topics: dict[str, Topic]
     """Those of the ones asked for that there are."""
 
@@ -53,6 +57,22 @@ def identity(cluster: Cluster) -> str:
     """Names a log: another one for another cluster, and when a topic was made anew."""
     ids = "".join(f"{name}={topic.id}\n" for name, topic in sorted(cluster.topics.items()))
     return f"kafka:{cluster.id}:{hashlib.sha256(ids.encode()).hexdigest()[:32]}"
+
+
+async def connect(settings: KafkaSettings, client: AIOKafkaClient) -> None:
+    """Find the cluster. Raises KafkaError or OSError, of the first broker that was given if none is good.
+
+    aiokafka keeps to itself why it could not use a broker, so that one is tried again to learn it.
+    """
+    try:
+        await client.bootstrap()
+    except errors.KafkaConnectionError:
+        host, port, _ = client.hosts[0]
+        not_for_one = ("bootstrap_servers", "retry_backoff_ms", "metadata_max_age_ms", "connections_max_idle_ms")
+        arguments = {name: value for name, value in settings.client().items() if name not in not_for_one}
+        connection = await create_conn(host, port, **arguments)
+        connection.close()
+        raise
 
 
 async def describe(client: AIOKafkaClient, names: Iterable[str]) -> Cluster:
@@ -67,7 +87,7 @@ async def describe(client: AIOKafkaClient, names: Iterable[str]) -> Cluster:
             raise error(name)
         replicas = min((len(partition[4]) for partition in partitions), default=0)
         found[name] = Topic(id, len(partitions), replicas, all(partition[2] >= 0 for partition in partitions))
-    return Cluster(response.cluster_id, found)
+    return Cluster(response.cluster_id, len(response.brokers), found)
 
 
 class _Uuid(AbstractType):  # type: ignore[misc]  # aiokafka has no types

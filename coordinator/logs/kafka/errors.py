@@ -1,5 +1,6 @@
 """What goes wrong with Kafka, in sentences that say what to do."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -7,12 +8,17 @@ from typing import Final
 from aiokafka import errors
 
 from coordinator.logs.kafka.settings import KafkaSettings
-from coordinator.logs.port import LogError
+from coordinator.logs.port import LogError, LogUnreachableError
 
 _REFUSED: Final = (
     errors.TopicAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
     errors.GroupAuthorizationFailedError,
+)
+_STRANGER: Final = (
+    errors.AuthenticationFailedError,
+    errors.SaslAuthenticationFailed,
+    errors.UnsupportedSaslMechanismError,
 )
 _UNREACHABLE: Final = (errors.KafkaConnectionError, errors.NodeNotReadyError, errors.NoBrokersAvailable, OSError)
 _SLOW: Final = (errors.KafkaTimeoutError, errors.RequestTimedOutError, TimeoutError)
@@ -30,19 +36,25 @@ def errors_of(settings: KafkaSettings, doing: str) -> Iterator[None]:
 
 def as_log_error(settings: KafkaSettings, doing: str, error: BaseException) -> LogError:
     """The sentence for one error."""
-    return LogError(f"{doing} failed: {_sentence(settings, error)}")
+    unreachable = isinstance(error, (*_SLOW, *_UNREACHABLE)) and not isinstance(error, ssl.SSLError)
+    kind = LogUnreachableError if unreachable else LogError
+    return kind(f"{doing} failed: {_sentence(settings, error)}")
 
 
 def _sentence(settings: KafkaSettings, error: BaseException) -> str:
     where = settings.bootstrap
     if isinstance(error, _REFUSED):
         return f"Kafka at {where} does not allow it to this client ({_text(error)}); grant it in the cluster's ACLs"
-    if isinstance(error, (errors.AuthenticationFailedError, errors.UnsupportedSaslMechanismError)):
+    if isinstance(error, _STRANGER):
         return f"Kafka at {where} refuses the credentials ({_text(error)}); look at sasl.mechanism and sasl.jaas.config"
+    if isinstance(error, ssl.SSLError):
+        return (
+            f"TLS with {where} cannot be set up ({_text(error)}); look at ssl.truststore.location and the certificate"
+        )
     if isinstance(error, _SLOW):
-        return f"Kafka at {where} has not answered in time; it is tried again, look at the brokers if this goes on"
+        return f"Kafka at {where} has not answered in time; look at the brokers if this goes on"
     if isinstance(error, _UNREACHABLE):
-        return f"no broker answers at {where} ({_text(error)}); it is tried again, look at the address and the brokers"
+        return f"no broker answers at {where} ({_text(error)}); look at the address and the brokers"
     if isinstance(error, _TOO_FEW):
         return f"fewer replicas are in sync at {where} than min.insync.replicas asks for; bring the brokers back"
     if isinstance(error, errors.UnknownTopicOrPartitionError):

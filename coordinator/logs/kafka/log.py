@@ -71,7 +71,7 @@ class KafkaLog:
         self._appends = Appends(settings, self._loop)
         try:
             with errors_of(settings, "connecting to the log"):
-                await self._client.bootstrap()
+                await cluster.connect(settings, self._client)
                 found = await cluster.describe(self._client, map(settings.topic, Stream))
                 missing = [topic for topic in map(settings.topic, Stream) if topic not in found.topics]
                 if missing:

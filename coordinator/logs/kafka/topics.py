@@ -18,11 +18,14 @@ from coordinator.logs.kafka import cluster
 from coordinator.logs.kafka.appends import BATCH_BYTES_MAX
 from coordinator.logs.kafka.errors import as_log_error, errors_of
 from coordinator.logs.kafka.loop import Loop
-from coordinator.logs.kafka.settings import KafkaSettings
+from coordinator.logs.kafka.settings import KafkaSettings, SettingsError
 from coordinator.logs.port import LogError, Stream
+from coordinator.model.limits import PARTITIONS_MAX
 
 PARTITIONED: Final = (Stream.COMMANDS, Stream.DELIVERIES)
 """These have a partition for each partition of the system, the others one."""
+PARTITIONS_DEFAULT: Final = 4
+REPLICAS_DEFAULT: Final = 3
 _LOOK_EVERY_S: Final = 0.05
 
 
@@ -55,47 +58,73 @@ class Found(NamedTuple):
     """What became of one topic."""
 
     topic: str
+    partitions: int
     created: bool
     differences: list[str]
     """One sentence each; none when it is as it has to be."""
 
 
-def create_or_verify(settings: KafkaSettings, wanted: Wanted) -> list[Found]:
+def create_or_verify(
+    settings: KafkaSettings,
+    partitions: int | None = None,
+    replicas: int | None = None,
+    min_in_sync: int | None = None,
+) -> list[Found]:
     """Make the topics that are not there and compare the others, which are left as they are.
 
-    Raises LogError when that cannot be done.
+    Where nothing is said there are as many partitions as there are already, or 4; three replicas, or as many as
+    there are brokers; and all of those but one must be in sync. Raises LogError when it cannot be done, SettingsError
+    when the numbers cannot be meant.
     """
+    if partitions is not None and not 1 <= partitions <= PARTITIONS_MAX:
+        raise SettingsError(f"a log has 1 to {PARTITIONS_MAX} partitions, not {partitions}")
     loop = Loop("kafka-topics")
     try:
-        return loop.call(_create_or_verify(settings, wanted))
+        return loop.call(_create_or_verify(settings, partitions, replicas, min_in_sync))
     finally:
         loop.close()
 
 
-async def _create_or_verify(settings: KafkaSettings, wanted: Wanted) -> list[Found]:
+async def _create_or_verify(
+    settings: KafkaSettings, partitions: int | None, replicas: int | None, min_in_sync: int | None
+) -> list[Found]:
     client = AIOKafkaClient(**settings.client())
     admin = AIOKafkaAdminClient(**settings.client())
     names = {settings.topic(stream): stream for stream in Stream}
     try:
         with errors_of(settings, "looking at the topics"):
-            await client.bootstrap()
+            await cluster.connect(settings, client)
             await admin.start()
-            there = (await cluster.describe(client, names)).topics
-            configs = await _configs(admin, there)
-        missing = [name for name in names if name not in there]
-        if missing:
-            await _create(settings, admin, [_new(name, wanted.count(names[name]), wanted) for name in missing])
+            there = await cluster.describe(client, names)
+            configs = await _configs(admin, there.topics)
+        commands = there.topics.get(settings.topic(Stream.COMMANDS))
+        copies = replicas or min(REPLICAS_DEFAULT, there.brokers)
+        wanted = Wanted(
+            partitions or (PARTITIONS_DEFAULT if commands is None else commands.partitions),
+            copies,
+            min_in_sync or max(1, copies - 1),
+        )
+        if wanted.min_in_sync > wanted.replicas:
+            raise SettingsError(
+                f"of {wanted.replicas} replicas {wanted.min_in_sync} can never be in sync; give fewer, or a higher "
+                "--replication-factor"
+            )
+        found: list[Found] = []
+        new: list[NewTopic] = []
+        for name, stream in names.items():
+            topic = there.topics.get(name)
+            if topic is None:
+                new.append(NewTopic(name, wanted.count(stream), wanted.replicas, topic_configs=wanted.settings))
+                found.append(Found(name, wanted.count(stream), True, []))
+            else:
+                differences = list(_differences(topic, configs[name], wanted, stream))
+                found.append(Found(name, topic.partitions, False, differences))
+        if new:
+            await _create(settings, admin, new)
             with errors_of(settings, "waiting for the new topics"):
                 async with asyncio.timeout(settings.ms("request.timeout.ms") / 1_000):
                     await _until_there(client, names)
-        return [
-            Found(
-                name,
-                name in missing,
-                [] if name in missing else list(_differences(there[name], configs[name], wanted, stream)),
-            )
-            for name, stream in names.items()
-        ]
+        return found
     finally:
         await admin.close()
         await client.close()
@@ -108,10 +137,6 @@ async def _until_there(client: AIOKafkaClient, names: Collection[str]) -> None:
         if len(there) == len(names) and all(topic.led for topic in there.values()):
             return
         await asyncio.sleep(_LOOK_EVERY_S)
-
-
-def _new(name: str, partitions: int, wanted: Wanted) -> NewTopic:
-    return NewTopic(name, partitions, wanted.replicas, topic_configs=wanted.settings)
 
 
 async def _create(settings: KafkaSettings, admin: AIOKafkaAdminClient, new: list[NewTopic]) -> None:
