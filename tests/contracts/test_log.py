@@ -332,11 +332,13 @@ class TestWait:
             started.set()
             log.wait(Stream.COMMANDS, 0, 0, PATIENCE_S)
 
-        waiting = in_thread(wait)
+        waiting = [in_thread(wait) for _ in range(4)]
         started.wait()
+        time.sleep(0.05)  # so that some of them are in the midst of it
         log.close()
-        with pytest.raises(LogError):
-            waiting.result(PATIENCE_S)
+        for each in waiting:
+            with pytest.raises(LogError):
+                each.result(PATIENCE_S)
 
 
 class TestTrim:

@@ -23,6 +23,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.kafka import maven
+
 VERSION: Final = "4.1.1"
 IMAGE: Final = f"apache/kafka:{VERSION}"
 JARS: Final = Path(__file__).parents[2] / "build" / "kafka" / VERSION
@@ -49,22 +51,12 @@ def docker() -> bool:
 @functools.cache
 def jars() -> Path:
     """The folder with the broker's jars, fetched if this is the first time. Raises NoBrokerError."""
-    if JARS.exists():
-        return JARS
-    if shutil.which("java") is None or shutil.which("mvn") is None:
+    if not maven.there():
         raise NoBrokerError(NONE_TO_BE_HAD)
-    # Into place by a rename, so that a fetch which was broken off leaves nothing that looks whole.
-    JARS.parent.mkdir(parents=True, exist_ok=True)
-    fetched = JARS.with_name(f"{VERSION}.{uuid.uuid4().hex}")
-    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={fetched}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NoBrokerError(f"Maven could not fetch Kafka {VERSION}: {(done.stdout + done.stderr).strip()[-500:]}")
     try:
-        fetched.rename(JARS)
-    except OSError:  # another process was faster
-        shutil.rmtree(fetched)
-    return JARS
+        return maven.fetched(POM, JARS)
+    except OSError as error:
+        raise NoBrokerError(f"Kafka {VERSION} could not be fetched: {error}") from error
 
 
 def free_port() -> int:

@@ -21,7 +21,7 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from coordinator.logs.kafka import cluster
 from coordinator.logs.kafka.appends import Appends
@@ -155,9 +155,9 @@ class KafkaLog:
         except LogReplacedError as error:
             self._replaced = error
             raise
-        except LogError as error:
+        except (LogError, ConsumerStoppedError):
             if self._closed:
-                raise LogError("the log is closed") from error
+                raise LogError("the log is closed") from None
             raise
 
     # -- in the loop -----------------------------------------------------------------------------------------
