@@ -16,10 +16,12 @@ from coordinator.model.errors import CallerError
 
 if TYPE_CHECKING:
     from coordinator.logs.kafka import KafkaSettings
+    from coordinator.runtime.serve import Role
 
 FILE_DEFAULT: Final = "coordinator.toml"
 DATA_DEFAULT: Final = Path("coordinator-data")
 LISTEN_DEFAULT: Final = "127.0.0.1:9070"
+EMBEDDED: Final = "embedded"
 
 Url = Annotated[
     str | None,
@@ -54,6 +56,24 @@ Log = Annotated[
         help="embedded, or kafka://HOST:PORT, several HOST:PORT with commas.  [default: embedded]",
     ),
 ]
+Roles = Annotated[
+    str | None,
+    typer.Option(
+        "--roles",
+        metavar="ROLES",
+        envvar="COORDINATOR_ROLES",
+        help="On Kafka: which of partitions,requests,http this process has.  [default: all]",
+    ),
+]
+Advertise = Annotated[
+    str | None,
+    typer.Option(
+        "--advertise",
+        metavar="ADDRESS",
+        envvar="COORDINATOR_ADVERTISE",
+        help="On Kafka: HOST:PORT at which other processes reach this one.  [default: that of --listen]",
+    ),
+]
 
 
 class File:
@@ -69,6 +89,8 @@ class File:
             listen: str | None = None
             partitions: int | None = None
             log: str | None = None
+            roles: str | None = None
+            advertise: str | None = None
             kafka: dict[str, Any] = {}
 
         try:
@@ -77,7 +99,7 @@ class File:
             known = ", ".join(Settings.__struct_fields__)
             raise CallerError(f"{path} cannot be read as settings ({error}); it may have {known}") from None
         self.url, self.token, self.listen, self.partitions = said.url, said.token, said.listen, said.partitions
-        self.log = said.log
+        self.log, self.roles, self.advertise = said.log, said.roles, said.advertise
         # What a file says of paths holds wherever the command is run.
         self.data = None if said.data is None else path.parent / said.data
         self.kafka = dict(_dotted(said.kafka))
@@ -122,7 +144,7 @@ def partitions(given: int | None) -> int | None:
 
 def log(given: str | None) -> str:
     """Which log: `embedded`, or the address of Kafka."""
-    return given or (said.log if (said := file()) else None) or "embedded"
+    return given or (said.log if (said := file()) else None) or EMBEDDED
 
 
 def kafka(url: str) -> "KafkaSettings":
@@ -142,6 +164,24 @@ def kafka(url: str) -> "KafkaSettings":
         return KafkaSettings.of(url, properties)
     except SettingsError as error:
         raise CallerError(str(error), field="log") from None
+
+
+def roles(given: str | None) -> "frozenset[Role]":
+    """The roles of this process. Raises CallerError for one that is none."""
+    from coordinator.runtime.serve import Role
+
+    text = given or (said.roles if (said := file()) else None)
+    if text is None:
+        return frozenset(Role)
+    names = {name.strip() for name in text.split(",")}
+    if not names <= set(Role):
+        raise CallerError(f"--roles {text!r}: the roles are {', '.join(Role)}, separated by commas", field="roles")
+    return frozenset(map(Role, names))
+
+
+def advertise(given: str | None) -> str | None:
+    """Where other processes reach this one; None leaves it to where it listens."""
+    return given or (said.advertise if (said := file()) else None)
 
 
 def kafka_variable(name: str) -> str:

@@ -30,16 +30,35 @@ def demo(
             raise typer.Exit(Exit.FAILED)
 
 
-def serve(data: settings.Data = None, partitions: settings.Partitions = None, listen: settings.Listen = None) -> None:
+def serve(
+    *,
+    data: settings.Data = None,
+    partitions: settings.Partitions = None,
+    listen: settings.Listen = None,
+    log: settings.Log = None,
+    roles: settings.Roles = None,
+    advertise: settings.Advertise = None,
+) -> None:
     """Run the server until Ctrl-C or SIGTERM.
 
-    Everything that was acknowledged is there at the next start, however it ends.
+    Everything that was acknowledged is there at the next start, however it ends. On Kafka any number of processes are
+    one server, each with the roles that it is given.
     """
     from coordinator.http.serve import Settings
     from coordinator.http.serve import serve as run
 
     with session.failures(), _failures_of_log():
-        run(Settings(settings.data(data), settings.partitions(partitions), settings.listen(listen)))
+        where = settings.log(log)
+        run(
+            Settings(
+                data=settings.data(data),
+                partitions=settings.partitions(partitions),
+                listen=settings.listen(listen),
+                kafka=None if where == settings.EMBEDDED else settings.kafka(where),
+                roles=settings.roles(roles),
+                advertise=settings.advertise(advertise),
+            )
+        )
 
 
 def partitions(output_format: Output = None, url: settings.Url = None) -> None:

@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from coordinator.logs.embedded import EmbeddedLog
-from coordinator.logs.port import Entry, LogError, Stream
+from coordinator.logs.port import Entry, Log, LogError, Stream
 from coordinator.model import ids, limits, messages
 from coordinator.model.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from coordinator.model.filters import Filter
@@ -27,7 +26,8 @@ from coordinator.requests.view import BatchView, view
 from coordinator.runtime.answers import Answers
 from coordinator.runtime.channel import Applied, Told
 from coordinator.runtime.clock import wall_clock_us
-from coordinator.runtime.dispatch.dispatcher import Dispatcher
+from coordinator.runtime.dispatch.dispatcher import Dispatcher, DispatchView
+from coordinator.runtime.dispatch.port import Sessions
 from coordinator.runtime.endings import Endings
 from coordinator.runtime.errors import BusyError, UnavailableError
 from coordinator.runtime.imports import ImportReport, import_rows
@@ -53,7 +53,7 @@ _APPEND_AGAIN_S: Final = 1.0
 class Gateway:
     """The running system as one process sees it."""
 
-    def __init__(self, log: EmbeddedLog, requests: Requests, owners: Owners) -> None:
+    def __init__(self, log: Log, requests: Requests, owners: Owners, sessions: Sessions) -> None:
         self.partitions: Final = log.partitions(Stream.COMMANDS)
         self._log = log
         self._requests = requests
@@ -61,24 +61,24 @@ class Gateway:
         self._answers = [Answers() for _ in range(self.partitions)]
         self._queries = [owners.queries(number) for number in range(self.partitions)]
         self._endings = Endings(self._queries)
-        self.dispatcher: Final = Dispatcher(log, requests, self.apply)
-        """Participants' sessions."""
+        self._sessions = sessions
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: dict[str, set[asyncio.Event]] = {}
-        self._resuming: asyncio.Task[None] | None = None
         self._types: dict[str, ServiceType] = {}
         """Of keyed services, once known."""
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Called in the event loop that everything else here is called in."""
         self._loop = asyncio.get_running_loop()
         self._requests.subscribe(self._request_changed)
         self._owners.start(self._on_told_anywhere)
-        self.dispatcher.start()
-        self._resuming = asyncio.create_task(self._end_broken_imports())
+        await self._sessions.start(self.apply)
 
-    async def _end_broken_imports(self) -> None:
-        """An import that was under way when the server was killed has left keys that nobody hands on."""
+    async def end_broken_imports(self) -> None:
+        """An import that was under way when the server was killed has left keys that nobody hands on.
+
+        For a process that alone takes imports, when it starts.
+        """
         for number, queries in enumerate(self._queries):
             try:
                 summary = await queries.summary()
@@ -99,14 +99,12 @@ class Gateway:
 
     def end_waiting(self) -> None:
         """The server is ending: let go of those who wait for what may be long in coming."""
-        self.dispatcher.end_streams()
+        self._sessions.end_streams()
         self._endings.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop to carry deliveries."""
-        if self._resuming is not None:
-            self._resuming.cancel()
-        self.dispatcher.close()
+        await self._sessions.close()
 
     # -- from the other threads ------------------------------------------------------------------------------
 
@@ -328,11 +326,25 @@ class Gateway:
                 reasons.append(_stands_still(number, standing.failure))
         if self._requests.failure is not None:
             reasons.append(f"the coordinator stands still: {self._requests.failure}")
-        if self.dispatcher.failure is not None:
-            reasons.append(self.dispatcher.failure)
+        if self._sessions.failure is not None:
+            reasons.append(self._sessions.failure)
         return reasons
 
-    # -- deployments -----------------------------------------------------------------------------------------
+    # -- participants ----------------------------------------------------------------------------------------
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Participants' sessions. Raises UnavailableError when they are not in this process."""
+        return self._sessions.dispatcher
+
+    @property
+    def sessions_elsewhere(self) -> str | None:
+        """HOST:PORT of the process that has the sessions; None when that is this one, or is not known."""
+        return self._sessions.elsewhere
+
+    def sessions_view(self) -> DispatchView:
+        """How the sessions of this process stand."""
+        return self._sessions.view()
 
     async def register(self, register: messages.Register) -> tuple[Deployment, bool]:
         """Make a deployment known; as it is registered, and whether it is new.

@@ -38,6 +38,14 @@ class DataDirectory:
         """The store of a partition."""
         return self.path / f"partition-{partition}.sqlite"
 
+    def make(self) -> None:
+        """Make the directory unless it is there. Raises CallerError when that cannot be done."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
+            raise CallerError(text, field="data") from error
+
     def open_log(self, partitions: int | None) -> EmbeddedLog:
         """Open or create the log; None takes the number of partitions that it has.
 
@@ -45,11 +53,7 @@ class DataDirectory:
         """
         if partitions is not None and not 1 <= partitions <= limits.PARTITIONS_MAX:
             raise CallerError(f"--partitions must be 1 to {limits.PARTITIONS_MAX}", field="partitions")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
-            raise CallerError(text, field="data") from error
+        self.make()
         wanted = partitions if partitions is not None else self._partitions_there() or PARTITIONS_DEFAULT
         counts = {Stream.COMMANDS: wanted, Stream.DELIVERIES: wanted}
         try:

@@ -81,6 +81,7 @@ class PartitionQueries:
                 held=sum(state.held.values()),
                 backlog=sum(state.backlog.values()),
                 loose_keys=state.loose_keys,
+                loose_at=state.loose_at,
                 pending=[_pending_view(batch.state) for batch in self.batches().pending],
             )
 

@@ -152,6 +152,8 @@ class PartitionSummary(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 0
     loose_keys: bool = False
     """An import has left keys with waiters and no holder."""
+    loose_at: int = -1
+    """Position of the last record that left such a key."""
     pending: list[PendingBatchView] = []
 
 

@@ -118,9 +118,6 @@ class StubDispatcher:
         self._check(id)
         self._open.discard(id)
 
-    def view(self) -> DispatchView:
-        return DispatchView(2, 7, 1)
-
     def _check(self, id: str) -> None:
         if id not in self._open:
             raise NotFoundError(f"session {id} is over; open another")
@@ -331,3 +328,8 @@ class StubGateway:
 
     def unready(self) -> list[str]:
         return self.reasons
+
+    sessions_elsewhere: str | None = None
+
+    def sessions_view(self) -> DispatchView:
+        return DispatchView(2, 7, 1)

@@ -33,6 +33,9 @@ KNOWN: Final = {
     "metadata.max.age.ms": "how often leaders are looked up though nothing has failed; 300000",
     "connections.max.idle.ms": "after which an unused connection is closed; 540000",
     "compression.type": "none (default) or gzip",
+    "session.timeout.ms": "silence after which a process counts as gone, and its partitions go to others; 10000",
+    "heartbeat.interval.ms": "how often a process says that it lives; 3000",
+    "group.instance.id": "name of this process, for a static membership: it keeps its partitions over a restart",
     "topic.prefix": f"what the names of the topics begin with; {PREFIX_DEFAULT} (this one is not Kafka's)",
 }
 """Every setting, and what it says."""
@@ -45,6 +48,8 @@ _MS: Final = {
     "retry.backoff.ms": 100,
     "metadata.max.age.ms": 300_000,
     "connections.max.idle.ms": 540_000,
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 3_000,
 }
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{0,200}")
 _OPTION: Final = re.compile(r'(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"')
@@ -138,6 +143,14 @@ class KafkaSettings:
         """The arguments of a producer."""
         compression = self._text("compression.type", "none")
         return self.client() | {"compression_type": None if compression == "none" else compression}
+
+    def member(self) -> dict[str, Any]:
+        """The arguments of a member of a group, beside those of `client`."""
+        return {
+            "session_timeout_ms": self.ms("session.timeout.ms"),
+            "heartbeat_interval_ms": self.ms("heartbeat.interval.ms"),
+            "group_instance_id": self.properties.get("group.instance.id"),
+        }
 
     def _text(self, name: str, default: str) -> str:
         return self.properties.get(name, default)

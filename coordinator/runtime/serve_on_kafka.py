@@ -1,0 +1,68 @@
+"""The server on Kafka, without its surfaces: the roles of one process out of several.
+
+A process with the http role, or with the requests role and so with participants' sessions, has a gateway: it appends
+commands and waits for what their owners say. A process that only owns partitions has none.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
+
+import structlog
+
+from coordinator.logs.kafka import KafkaLog, KafkaSettings
+from coordinator.logs.port import Stream
+from coordinator.runtime.clock import wall_clock_us
+from coordinator.runtime.gateway import Gateway
+from coordinator.runtime.group.directory import Directory, client_id
+from coordinator.runtime.group.membership import group
+from coordinator.runtime.group.remote_owners import RemoteOwners
+from coordinator.runtime.group.sessions import SessionsOfGroup
+from coordinator.runtime.group.worker import Worker
+from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.requests.role import RequestsRole
+from coordinator.runtime.serve import Role, Running
+
+
+class _Always:
+    """A coordinator that has no stand-in."""
+
+    active = True
+
+
+@contextlib.asynccontextmanager
+async def running_on_kafka(
+    settings: KafkaSettings, data: DataDirectory, roles: Collection[Role], address: str
+) -> AsyncIterator[Running]:
+    """The roles of this process, which others reach at `address` (HOST:PORT), until the block ends.
+
+    Raises LogError when no broker answers or the topics are not there, CallerError when the data directory cannot be
+    used.
+    """
+    # Brokers show the name, and it is by this name that the others find this process.
+    settings = replace(settings, properties={**settings.properties, "client.id": client_id(address)})
+    data.make()
+    async with contextlib.AsyncExitStack() as stack:
+        log = await asyncio.to_thread(KafkaLog, settings)
+        stack.push_async_callback(asyncio.to_thread, log.close)
+        worker = gateway = owners = None
+        if Role.PARTITIONS in roles:
+            worker = Worker(settings, log, data, address)
+            stack.push_async_callback(worker.close)
+            worker.start()
+        if Role.HTTP in roles or Role.REQUESTS in roles:
+            role = await asyncio.to_thread(RequestsRole, log, data.requests, wall_clock_us)
+            stack.push_async_callback(asyncio.to_thread, role.close)
+            directory = Directory(settings, group(settings), Stream.COMMANDS)
+            owners = RemoteOwners(directory, log.partitions(Stream.COMMANDS))
+            stack.push_async_callback(owners.close)
+            coordinators = Directory(settings, f"{settings.prefix}requests", Stream.REQUESTS)
+            sessions = SessionsOfGroup(coordinators, log, role, address, _Always())
+            gateway = Gateway(log, role, owners, sessions)
+            stack.push_async_callback(gateway.close)
+            await gateway.start()
+        watched = worker or owners
+        assert watched is not None
+        structlog.get_logger().info("serving", roles=sorted(roles), data=str(data.path), address=address)
+        yield Running(gateway, worker, watched.watch)
