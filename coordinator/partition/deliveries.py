@@ -37,7 +37,8 @@ def dispatch(m: "Machine") -> None:
         there = m.state.lane_turn = _next_lane(m)
         while there in m.open_lanes and m.rows_left > 0:
             row = m.row_by_seq(_pop(m, there))
-            if row is not None and _may_start(row):
+            # Resumed on another deployment, it waits in that one's lane too, and this entry is dead.
+            if row is not None and lane(row) == there and _may_start(row):
                 _deliver(m, row)
     for row in m.made_ready:
         if not _may_start(row):
