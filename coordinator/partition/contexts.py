@@ -103,7 +103,7 @@ def as_told(row: Invocation, entry: Entry) -> Entry:
     if _is_withheld(row, entry):
         return Entry(step=entry.step, kind=entry.kind, name=entry.name, child=entry.child, done=False)
     if entry.withheld or entry.awaited:
-        return msgspec.structs.replace(entry, withheld=False, awaited=False)
+        return msgspec.structs.replace(entry, withheld=False, awaited=0)
     return entry
 
 

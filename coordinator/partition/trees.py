@@ -104,7 +104,7 @@ def child_ended(m: "Machine", c: messages.ChildEnded) -> None:
             actions.surface_cancel(m, row)
     elif row.ties & HELD and entry is not None:
         outbox.send(m, DELIVERIES, messages.Notify(id=row.id, attempt=row.attempt, entry=contexts.as_told(row, entry)))
-    elif row.status == _SUSPENDED and (not row.ties & PICKY or entry is None or entry.awaited):
+    elif row.status == _SUSPENDED and (not row.ties & PICKY or entry is None or entry.awaited == row.attempt):
         lifecycle.make_ready(m, row)
     if entry is not None or (row.status, row.ties) != was:
         m.save(row)

@@ -166,6 +166,40 @@ def test_a_suspended_one_is_woken_by_what_it_awaits_and_by_nothing_else() -> Non
     assert [entry.value for entry in start_of(world.deliveries(), id).entries] == [b"one", b"two"]
 
 
+def test_what_an_earlier_attempt_awaited_does_not_wake_it() -> None:
+    world = World()
+    id = world.in_status("running")
+    [slow, fast, awaited] = world.call(id, CALL, CALL, CALL)
+    world.suspend(id, awaiting=(0, 1))
+    world.arrive()
+    world.complete(fast)
+    world.arrive()
+    world.suspend(id, awaiting=(2,))
+    world.complete(slow)
+    world.arrive()
+    assert world.status(id) == "suspended"
+    world.complete(awaited)
+    world.arrive()
+    assert start_of(world.deliveries(), id).attempt == 3
+
+
+def test_what_it_awaits_again_wakes_it_and_nothing_else_does() -> None:
+    world = World()
+    id = world.in_status("running")
+    [again, fast, other] = world.call(id, CALL, CALL, CALL)
+    world.suspend(id, awaiting=(0, 1))
+    world.arrive()
+    world.complete(fast)
+    world.arrive()
+    world.suspend(id, awaiting=(0,))
+    world.complete(other)
+    world.arrive()
+    assert world.status(id) == "suspended"
+    world.complete(again)
+    world.arrive()
+    assert start_of(world.deliveries(), id).attempt == 3
+
+
 def test_what_it_awaits_may_have_ended_before_it_says_so() -> None:
     world = World()
     id = world.in_status("running")
