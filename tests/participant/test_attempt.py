@@ -477,6 +477,25 @@ def test_a_race_that_was_decided_is_decided_the_same_way_again() -> None:
     assert partition.completed.output == b'[true,"second"]'
 
 
+def test_a_race_without_the_future_that_won_it_does_not_fit_the_journal() -> None:
+    raced = 2
+
+    async def greet(ctx: Context) -> None:
+        calls = [ctx.call("Namer/pick") for _ in range(2)]
+        await ctx.race(*calls[:raced])
+        await ctx.sleep("1h")
+
+    partition = of(greet)
+    running = partition.run()
+    running.tell()
+    running.end_call(1, b'"second"')
+    running.settle()
+    raced = 1
+    partition.run().settle()
+    assert isinstance(partition.ending, Paused)
+    assert "step 2 was a race and was won by its future number 2, and it has 1 now" in partition.ending.failure
+
+
 def test_a_race_takes_only_what_can_be_awaited_together() -> None:
     async def greet(ctx: Context) -> None:
         await ctx.race(*(ctx.sleep(1) for _ in range(limits.AWAITED_MAX + 1)))
