@@ -107,6 +107,17 @@ def test_an_output_that_fits_into_no_record_fails_at_once() -> None:
     assert "keep what is larger elsewhere" in str(partition.completed.failure)
 
 
+@pytest.mark.parametrize("value", [object(), {(1, 2): 3}, "\ud800"], ids=["object", "key", "surrogate"])
+def test_an_output_that_has_no_json_is_named_by_the_failure(value: Any) -> None:
+    async def greet(ctx: Context) -> Any:
+        return value
+
+    partition = of(greet)
+    partition.run().settle()
+    assert isinstance(partition.ending, BackingOff)
+    assert partition.ending.failure.startswith("TypeError: the output of Greeter/greet has no JSON: ")
+
+
 def test_who_it_is_stands_in_the_context() -> None:
     async def greet(ctx: Context) -> list[Any]:
         return [ctx.id, ctx.key, ctx.attempt, ctx.retry, ctx.idempotency_key, dict(ctx.headers)]
