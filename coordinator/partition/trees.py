@@ -49,10 +49,10 @@ def attach(m: "Machine", row: Invocation, parent: str, child: str) -> None:
 def tell_awaiters(m: "Machine", item: Work) -> bool:
     """Tell those that have attached to an invocation of its end; False when there are more."""
     seq = int(item.a)
-    while m.rows_left > 1:
+    while m.rows_left > 0:
         row = m.row_by_seq(seq)
         payload = m.store.payload(seq)
-        waiting = m.store.awaiters(seq, m.rows_left)
+        waiting = m.store.awaiters(seq, max(1, m.rows_left))  # at least one, or ticks of one row would tell nobody
         if not waiting:
             return True
         m.rows_left -= len(waiting)
