@@ -21,7 +21,7 @@ group = typer.Typer(
 )
 
 _QUERY: Final = "An id (inv_…), Service, Service/handler, Object/key or Object/key/handler."
-Queries = Annotated[list[str] | None, typer.Argument(metavar="QUERY...", help=_QUERY + " Several ids are one batch.")]
+Queries = Annotated[list[str] | None, typer.Argument(metavar="QUERY", help=_QUERY + " Several ids are one batch.")]
 Query = Annotated[str | None, typer.Argument(metavar="QUERY", help=_QUERY)]
 Id = Annotated[str, typer.Argument(metavar="ID", help="An invocation's id, inv_…")]
 

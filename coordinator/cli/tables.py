@@ -86,7 +86,8 @@ def show_batch(batch: "Progress") -> None:
     )
     table = _table("PARTITION", "STATE", "POSITION", "DONE", "HEARD", "COUNTS", rest="COUNTS")
     for one in batch.partitions:
-        done = f"{one.cursor_fraction:.0%}"
+        # What was aborted is decided everywhere, but 100% would say that it was done.
+        done = "" if one.state == "aborted" else f"{one.cursor_fraction:.0%}"
         heard = "" if one.last_heard_at is None else age(one.last_heard_at, now)
         position = "" if one.position is None else str(one.position)
         table.add_row(str(one.partition), _coloured(one.state), position, done, heard, counts(one))

@@ -126,7 +126,10 @@ class Client:
             if response.status_code != httpx.codes.ACCEPTED:
                 break
             if ends is not None and time.monotonic() >= ends:
-                raise UnfinishedError(f"{id} has not ended in {timeout_s:g} s; ask again, or look at what it waits for")
+                status = decoded(response, Acted).status
+                raise UnfinishedError(
+                    f"{id} has not ended in {timeout_s:g} s and is {status}; ask again, or describe it to see why"
+                )
         if not response.content:
             return None
         if response.headers.get("content-type") == "application/json":

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from coordinator.http.listing import TEXTS, TIMES, when
-from coordinator.model import filters, limits
+from coordinator.model import filters, ids, limits
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import Filter
 from coordinator.model.messages import Guard, Submit
@@ -185,7 +185,17 @@ def _filter(body: FilterBody, now_us: int) -> Filter:
             given[name] = (given[name],) if isinstance(given[name], str) else tuple(given[name])
     filter = Filter(**given, all=body.all)
     filters.check(filter)
+    for id in filter.ids or ():
+        _check_id(id)
     return filter
+
+
+def _check_id(id: str) -> None:
+    """A misspelt id would match nothing, and the batch would be completed as if all were well."""
+    try:
+        ids.partition_key_of(id)
+    except CallerError as error:
+        raise CallerError(f"filter.ids: {error}", field="filter.ids") from None
 
 
 def _grace(action: str, text: str) -> int:

@@ -18,7 +18,7 @@ from coordinator.model import limits
 from coordinator.model.errors import CallerError
 from coordinator.model.invocation import Invocation, ServiceType
 from coordinator.model.scalars import Time
-from coordinator.model.statuses import BY_NAME, NAMES, Action, Outcome, Status, acts_on
+from coordinator.model.statuses import BY_NAME, NAMES, OUTCOME_BY_NAME, Action, Outcome, Status, acts_on
 
 Predicate = Callable[[Invocation], bool]
 
@@ -88,12 +88,18 @@ def check(filter: Filter, *, may_be_empty: bool = False) -> None:
             raise CallerError("filter.status must name at least one status", field="filter.status")
         for name in filter.status:
             if name not in BY_NAME:
-                known = ", ".join(BY_NAME)
-                raise CallerError(f"filter.status has no {name!r}; the statuses are {known}", field="filter.status")
+                raise CallerError(f"filter.status has no {name!r}; {_instead_of(name)}", field="filter.status")
     if filter.ids is not None and not 1 <= len(filter.ids) <= limits.FILTER_IDS_MAX:
         raise CallerError(f"filter.ids must name 1 to {limits.FILTER_IDS_MAX} invocations", field="filter.ids")
     if filter.target is not None:
         target_parts(filter.target)
+
+
+def _instead_of(name: str) -> str:
+    """What to say for a status that there is none of. Tables show the outcome of what is completed, so it is tried."""
+    if name in OUTCOME_BY_NAME:
+        return f"{name} is an outcome, of invocations whose status is completed"
+    return f"the statuses are {', '.join(BY_NAME)}"
 
 
 def target_parts(target: str) -> tuple[str, str | None, str | None]:

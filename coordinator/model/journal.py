@@ -94,5 +94,5 @@ class Entry(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fie
     withheld: bool = False
     """It came while the invocation was to be cancelled and was not told of it yet. Told only after that, so
     that a handler does not take a child's cancellation for a failure of the child."""
-    awaited: bool = False
-    """The invocation was suspended until this is done."""
+    awaited: Count = 0
+    """The newest attempt that was suspended until this is done; 0: none was."""

@@ -139,6 +139,9 @@ class Context:
         attempt.surface(step)
         entry = attempt.journal.recorded(StepKind.RACE)
         if entry is not None:
+            if entry.number >= len(futures):
+                won = f"was won by its future number {entry.number + 1}, and it has {len(futures)} now"
+                raise attempt.journal.differs(won, step)
             winner = futures[entry.number]
             if isinstance(winner, SleepFuture):
                 winner.end()

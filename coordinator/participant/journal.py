@@ -91,11 +91,12 @@ class Journal:
         self.next += 1
         return entry
 
-    def differs(self, now: str) -> GivenUp:
-        """The code does not fit to the next step that was recorded; what to raise about it."""
-        entry = self._entries[self.next]
+    def differs(self, now: str, step: int | None = None) -> GivenUp:
+        """The code does not fit to a step that was recorded, the next unless said; what to raise about it."""
+        step = self.next if step is None else step
+        entry = self._entries[step]
         self.mismatch = (
-            f"step {self.next} was {_words(entry.kind, entry.name)} and {now}: the handler's code has changed, or is "
+            f"step {step} was {_words(entry.kind, entry.name)} and {now}: the handler's code has changed, or is "
             "not deterministic; resume it on a deployment whose code takes the recorded steps"
         )
         return GivenUp(self.mismatch)

@@ -104,12 +104,23 @@ class Session:
         loop = asyncio.get_running_loop()
         self._heard_at = loop.time()
         while True:
-            await asyncio.sleep(max(0.0, self._heard_at + self._heartbeat_s - loop.time()))
+            due = max(self._heard_at + self._heartbeat_s, loop.time())
+            await asyncio.sleep(due - loop.time())
+            self._complain(loop.time() - due)
             if loop.time() - self._heard_at < self._heartbeat_s:
                 continue
             self._heard_at = loop.time()
             with contextlib.suppress(TransientError):  # the next one may get through
                 await self._transport.report(self._id, b"")
+
+    def _complain(self, late_s: float) -> None:
+        """Say so where the loop stood still so long that the lease is at stake; nothing else tells why it was lost."""
+        if late_s > self._heartbeat_s:
+            _log().warning(
+                "the event loop stood still; put what blocks or computes into a run with a plain function",
+                session=self._id,
+                seconds=round(late_s, 1),
+            )
 
     async def _leave(self) -> None:
         """Say what is still to be said, then give everything back."""

@@ -32,7 +32,7 @@ def encoded(value: Any, *, raw: bool, what: str) -> bytes:
     Raises TerminalError when it is longer than a record can take, TypeError when it has no JSON or is no bytes.
     """
     if not raw:
-        data = _encode(value)
+        data = _json(value, what)
     elif isinstance(value, bytes):
         data = value
     else:
@@ -43,6 +43,13 @@ def encoded(value: Any, *, raw: bool, what: str) -> bytes:
             "and pass where it is"
         )
     return data
+
+
+def _json(value: Any, what: str) -> bytes:
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise TypeError(f"{what} has no JSON: {error}") from error
 
 
 def decoded(data: bytes | None, *, raw: bool, what: str) -> Any:

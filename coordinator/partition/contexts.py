@@ -48,6 +48,7 @@ def send_rest(m: "Machine", item: Work) -> bool:
         row = m.row_by_seq(int(item.a))
         if row is None or row.attempt != int(item.b) or not row.ties & HELD:
             return True
+        m.rows_left += 1  # for the run whose state it may see
         piece, cursor = _piece(m, row, item.cursor)
         m.rows_left -= _ROWS_PER_PIECE
         context = messages.Context(
@@ -103,7 +104,7 @@ def as_told(row: Invocation, entry: Entry) -> Entry:
     if _is_withheld(row, entry):
         return Entry(step=entry.step, kind=entry.kind, name=entry.name, child=entry.child, done=False)
     if entry.withheld or entry.awaited:
-        return msgspec.structs.replace(entry, withheld=False, awaited=False)
+        return msgspec.structs.replace(entry, withheld=False, awaited=0)
     return entry
 
 
@@ -118,11 +119,15 @@ def space(m: "Machine", row: Invocation) -> str | None:
     if row.type == ServiceType.VIRTUAL_OBJECT:
         return row.key
     run: Invocation | None = row
-    if row.shared:
+    if sees_another(row):
         run = m.store.by_workflow_key(row.service, row.key)
-        if run is not None and m.rows_left > 0:
-            run = m.seen(run)
+        run = None if run is None else m.seen(run)
     return None if run is None else space_of_run(run)
+
+
+def sees_another(row: Invocation) -> bool:
+    """Whether the state that it sees is another row's: a shared handler of a workflow sees that of the run."""
+    return row.shared and row.type == ServiceType.WORKFLOW
 
 
 def space_of_run(run: Invocation) -> str:

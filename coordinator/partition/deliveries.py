@@ -9,7 +9,7 @@ waits; otherwise it joins its lane's backlog, which later records and ticks work
 Entries of a backlog may be dead by then, killed or paused: they are looked up, caught up, and passed over.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coordinator.model import limits, messages
 from coordinator.model.errors import CallerError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from coordinator.partition.machine import Machine
 
 _READY, _RUNNING = int(Status.READY), int(Status.RUNNING)
+_ROWS_PER_START: Final = 2
+"""What starting one may look at: its row, and that of the run whose state it sees."""
 
 
 def lane(row: Invocation) -> str:
@@ -33,16 +35,18 @@ def lane(row: Invocation) -> str:
 
 def dispatch(m: "Machine") -> None:
     """Deliver what this record made ready and what the backlogs hold, as far as slots and rows allow."""
-    while m.open_lanes and m.rows_left > 0:
+    while m.open_lanes and m.rows_left >= _ROWS_PER_START:
         there = m.state.lane_turn = _next_lane(m)
-        while there in m.open_lanes and m.rows_left > 0:
+        while there in m.open_lanes and m.rows_left >= _ROWS_PER_START:
             row = m.row_by_seq(_pop(m, there))
-            if row is not None and _may_start(row):
+            # Resumed on another deployment, it waits in that one's lane too, and this entry is dead.
+            if row is not None and lane(row) == there and _may_start(row):
                 _deliver(m, row)
     for row in m.made_ready:
         if not _may_start(row):
             continue
-        if lane(row) not in m.state.backlog and _has_slot(m, lane(row)):
+        fits = m.rows_left > 0 or not contexts.sees_another(row)
+        if fits and lane(row) not in m.state.backlog and _has_slot(m, lane(row)):
             _deliver(m, row)
         else:
             _push(m, row)

@@ -84,8 +84,8 @@ def _await_steps(m: "Machine", row: Invocation, steps: Sequence[int]) -> bool:
     if any(contexts.is_over(m, row, entry) for entry in entries):
         return True
     for entry in entries:
-        if entry.due_at is None and not entry.awaited:
-            entry.awaited = True
+        if entry.due_at is None:
+            entry.awaited = row.attempt
             m.store.journal_put(row.seq, entry)
             row.ties |= PICKY
     sleeps = [entry.due_at for entry in entries if entry.due_at is not None]

@@ -49,10 +49,10 @@ def attach(m: "Machine", row: Invocation, parent: str, child: str) -> None:
 def tell_awaiters(m: "Machine", item: Work) -> bool:
     """Tell those that have attached to an invocation of its end; False when there are more."""
     seq = int(item.a)
-    while m.rows_left > 1:
+    while m.rows_left > 0:
         row = m.row_by_seq(seq)
         payload = m.store.payload(seq)
-        waiting = m.store.awaiters(seq, m.rows_left)
+        waiting = m.store.awaiters(seq, max(1, m.rows_left))  # at least one, or ticks of one row would tell nobody
         if not waiting:
             return True
         m.rows_left -= len(waiting)
@@ -104,7 +104,7 @@ def child_ended(m: "Machine", c: messages.ChildEnded) -> None:
             actions.surface_cancel(m, row)
     elif row.ties & HELD and entry is not None:
         outbox.send(m, DELIVERIES, messages.Notify(id=row.id, attempt=row.attempt, entry=contexts.as_told(row, entry)))
-    elif row.status == _SUSPENDED and (not row.ties & PICKY or entry is None or entry.awaited):
+    elif row.status == _SUSPENDED and (not row.ties & PICKY or entry is None or entry.awaited == row.attempt):
         lifecycle.make_ready(m, row)
     if entry is not None or (row.status, row.ties) != was:
         m.save(row)

@@ -89,10 +89,10 @@ class Registry:
         if handler not in handlers:
             raise NotFoundError(f"{service} has no handler {handler!r}; it has {', '.join(handlers)}")
         if spec.type == ServiceType.SERVICE and key is not None:
-            raise CallerError(f"{service} is a service without keys; send to /services/{service}/{handler}/send")
+            raise CallerError(f"{service} is a service without keys; its target is {service}/{handler}", field="key")
         if spec.type != ServiceType.SERVICE and key is None:
             kind = "workflow" if spec.type == ServiceType.WORKFLOW else "virtual object"
-            raise CallerError(f"{service} is a {kind}; send to /services/{service}/{{key}}/{handler}/send")
+            raise CallerError(f"{service} is a {kind}; its target is {service}/KEY/{handler}", field="key")
 
     def terms(self, service: str, handler: str, key: str | None, idempotency_key: str | None) -> Terms:
         """What an invocation of this target has from its service, or has where nobody knows its service.

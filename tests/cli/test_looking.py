@@ -144,6 +144,12 @@ def test_one_batch_is_shown_with_its_share_on_each_partition(cli: Cli, fake: Fak
     assert shown.splitlines()[-1].split() == ["0", "running", "7", "50%", "3", "matched,", "2", "ended"]
 
 
+def test_what_was_aborted_is_not_shown_as_done(cli: Cli, fake: FakeServer) -> None:
+    share = {**SHARE, "state": "aborted", "cursor_fraction": 1.0}
+    fake.on("GET", "/batches/b1", Say(200, batch("aborted", partitions=[share])))
+    assert "%" not in cli("batches", "get", "b1", "-o", "table").stdout
+
+
 def test_a_batch_that_waits_for_its_grace_says_so(cli: Cli, fake: FakeServer) -> None:
     waiting = batch("completed", grace_s=30.0, awaits_grace=True, retry_of="b0", matched=1, signalled=1)
     fake.on("GET", "/batches/b1", Say(200, waiting))

@@ -591,7 +591,7 @@ FULL = Entry(
     due_at=99,
     child="inv_8",
     withheld=True,
-    awaited=True,
+    awaited=3,
 )
 
 

@@ -9,11 +9,13 @@ from coordinator.http.batch_body import parse_submission
 from coordinator.model import limits
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import Filter
+from coordinator.model.ids import invocation_id
 from coordinator.model.messages import Guard
 from coordinator.runtime.errors import BusyError
 from tests.http.surface import Surface, assert_problem
 
 NOW = 1_795_253_400_000_000  # 2026-11-21T09:30:00Z
+ID = invocation_id(1, 2)
 HOUR = 3_600_000_000
 KILL: dict[str, Any] = {"request_id": "r1", "action": "kill", "filter": {"service": "Greeter"}, "reason": "bad deploy"}
 
@@ -30,7 +32,7 @@ def test_a_body_with_everything_becomes_a_submission() -> None:
         action="resume",
         filter={
             "service": "S", "handler": "h", "key": "", "deployment": "dp_1", "target": "S/h", "status": ["paused"],
-            "ids": ["a"], "created_before": "2h", "created_after": "2026-11-20T00:00:00Z", "modified_before": "PT1H",
+            "ids": [ID], "created_before": "2h", "created_after": "2026-11-20T00:00:00Z", "modified_before": "PT1H",
             "modified_after": "7d", "all": True,
         },
         guard={"max": 10},
@@ -53,7 +55,7 @@ def test_a_body_with_everything_becomes_a_submission() -> None:
         deployment="dp_1",
         target="S/h",
         status=("paused",),
-        ids=("a",),
+        ids=(ID,),
         created_before=NOW - 2 * HOUR,
         created_after=1_795_132_800_000_000,
         modified_before=NOW - HOUR,
@@ -99,6 +101,7 @@ def test_the_digest_is_of_what_was_sent_and_not_of_when() -> None:
         ({"filter": {"target": "/"}}, "filter.target"),
         ({"filter": {"ids": ["x"] * 1_001}}, "filter.ids"),
         ({"filter": {"ids": []}}, "filter.ids"),
+        ({"filter": {"ids": [ID, ID[:-1]]}}, "filter.ids"),
         ({"filter": {"all": "yes"}}, "filter.all"),
         ({"filter": {}}, "filter"),
         ({"filter": {"all": False}}, "filter"),

@@ -159,6 +159,14 @@ def test_the_empty_filter_restricts_nothing_where_it_is_allowed() -> None:
     assert where(EMPTY) == ("1", {})
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("cancelled", "an outcome, of invocations whose status is completed"), ("bogus", "scheduled, ")]
+)
+def test_what_is_no_status_is_refused_with_what_to_say_instead(name: str, says: str) -> None:
+    with pytest.raises(CallerError, match=says):
+        check(Filter(status=("ready", name)))
+
+
 def test_without_a_status_an_action_means_those_that_it_acts_on() -> None:
     assert with_statuses_of(Filter(all=True), Action.PURGE).status == (NAMES[Status.COMPLETED],)
     assert with_statuses_of(Filter(status=("ready",)), Action.PURGE).status == ("ready",)

@@ -107,6 +107,17 @@ def test_an_output_that_fits_into_no_record_fails_at_once() -> None:
     assert "keep what is larger elsewhere" in str(partition.completed.failure)
 
 
+@pytest.mark.parametrize("value", [object(), {(1, 2): 3}, "\ud800"], ids=["object", "key", "surrogate"])
+def test_an_output_that_has_no_json_is_named_by_the_failure(value: Any) -> None:
+    async def greet(ctx: Context) -> Any:
+        return value
+
+    partition = of(greet)
+    partition.run().settle()
+    assert isinstance(partition.ending, BackingOff)
+    assert partition.ending.failure.startswith("TypeError: the output of Greeter/greet has no JSON: ")
+
+
 def test_who_it_is_stands_in_the_context() -> None:
     async def greet(ctx: Context) -> list[Any]:
         return [ctx.id, ctx.key, ctx.attempt, ctx.retry, ctx.idempotency_key, dict(ctx.headers)]
@@ -475,6 +486,25 @@ def test_a_race_that_was_decided_is_decided_the_same_way_again() -> None:
     partition.now += 3_600 * SECOND
     partition.run().settle()
     assert partition.completed.output == b'[true,"second"]'
+
+
+def test_a_race_without_the_future_that_won_it_does_not_fit_the_journal() -> None:
+    raced = 2
+
+    async def greet(ctx: Context) -> None:
+        calls = [ctx.call("Namer/pick") for _ in range(2)]
+        await ctx.race(*calls[:raced])
+        await ctx.sleep("1h")
+
+    partition = of(greet)
+    running = partition.run()
+    running.tell()
+    running.end_call(1, b'"second"')
+    running.settle()
+    raced = 1
+    partition.run().settle()
+    assert isinstance(partition.ending, Paused)
+    assert "step 2 was a race and was won by its future number 2, and it has 1 now" in partition.ending.failure
 
 
 def test_a_race_takes_only_what_can_be_awaited_together() -> None:

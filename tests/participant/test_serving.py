@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -293,6 +294,23 @@ async def test_a_participant_that_has_nothing_to_say_says_that_it_lives(way: str
 
 
 # -- coming and going ----------------------------------------------------------------------------------------
+
+
+@in_a_loop
+async def test_a_handler_that_blocks_the_loop_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dispatcher, "lease_s", 0.3)
+
+    async def block(ctx: Context, name: str) -> None:
+        await asyncio.sleep(0)
+        time.sleep(0.5)  # noqa: ASYNC251 - what it must not do
+
+    with structlog.testing.capture_logs() as logs:
+        async with connected("in process", greeter(block=block)) as dispatcher:
+            await dispatcher.until(lambda: dispatcher.heartbeats > 1)
+            dispatcher.send("Greeter/block", b'"Ada"')
+            await dispatcher.until(lambda: any(line.get("seconds", 0) >= 0.3 for line in logs))
+    complaints = [line for line in logs if "stood still" in line["event"]]
+    assert all(line["seconds"] >= 0.1 for line in complaints), "what came in time is nothing to complain of"
 
 
 @in_a_loop

@@ -66,6 +66,19 @@ def test_one_that_is_resumed_on_another_deployment_waits_there() -> None:
     assert started(world) == [id]
 
 
+def test_one_that_is_resumed_on_another_deployment_is_not_started_from_the_lane_it_has_left() -> None:
+    world = World()
+    serve(world)
+    id = world.invoke("Greeter")
+    world.act("pause", id)
+    world.act("resume", id, deployment="dp_2")
+    serve(world, "Greeter")
+    assert started(world) == []
+    assert world.tick_until_idle() == 0
+    serve(world, "@dp_2")
+    assert started(world) == [id]
+
+
 def test_a_lane_whose_slots_are_taken_holds_up_no_other() -> None:
     world = World()
     serve(world, "Greeter", "Namer")
@@ -93,9 +106,9 @@ def test_lanes_take_turns_where_a_record_cannot_start_all() -> None:
     serve(world)
     ids = {service: [world.invoke(service) for _ in range(20)] for service in ("Greeter", "Mailer", "Namer")}
     serve(world, "Namer", "Greeter")
-    assert started(world) == ids["Greeter"][: limits.ROWS_PER_RECORD_MAX]
+    assert started(world) == ids["Greeter"][: limits.ROWS_PER_RECORD_MAX - 1]
     world.tick()
-    assert started(world)[: limits.ROWS_PER_RECORD_MAX] == ids["Namer"][: limits.ROWS_PER_RECORD_MAX]
+    assert started(world)[: limits.ROWS_PER_RECORD_MAX - 1] == ids["Namer"][: limits.ROWS_PER_RECORD_MAX - 1]
     world.tick_until_idle()
     assert {world.row(id).attempt for id in ids["Greeter"] + ids["Namer"]} == {1}
     assert {world.row(id).attempt for id in ids["Mailer"]} == {0}

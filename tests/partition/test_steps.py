@@ -8,7 +8,18 @@ from coordinator.model import ids, limits
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import STATE
 from coordinator.model.journal import Call, Entry, Step, StepKind
-from coordinator.model.messages import Act, Context, Delivery, Invoke, Notify, Released, Signal, Start, decode_delivery
+from coordinator.model.messages import (
+    Act,
+    Context,
+    Delivery,
+    Invoke,
+    Notify,
+    Released,
+    Serve,
+    Signal,
+    Start,
+    decode_delivery,
+)
 from coordinator.partition.state import DELIVERIES
 from tests.partition.world import SECOND, World, keyed
 
@@ -166,6 +177,40 @@ def test_a_suspended_one_is_woken_by_what_it_awaits_and_by_nothing_else() -> Non
     assert [entry.value for entry in start_of(world.deliveries(), id).entries] == [b"one", b"two"]
 
 
+def test_what_an_earlier_attempt_awaited_does_not_wake_it() -> None:
+    world = World()
+    id = world.in_status("running")
+    [slow, fast, awaited] = world.call(id, CALL, CALL, CALL)
+    world.suspend(id, awaiting=(0, 1))
+    world.arrive()
+    world.complete(fast)
+    world.arrive()
+    world.suspend(id, awaiting=(2,))
+    world.complete(slow)
+    world.arrive()
+    assert world.status(id) == "suspended"
+    world.complete(awaited)
+    world.arrive()
+    assert start_of(world.deliveries(), id).attempt == 3
+
+
+def test_what_it_awaits_again_wakes_it_and_nothing_else_does() -> None:
+    world = World()
+    id = world.in_status("running")
+    [again, fast, other] = world.call(id, CALL, CALL, CALL)
+    world.suspend(id, awaiting=(0, 1))
+    world.arrive()
+    world.complete(fast)
+    world.arrive()
+    world.suspend(id, awaiting=(0,))
+    world.complete(other)
+    world.arrive()
+    assert world.status(id) == "suspended"
+    world.complete(again)
+    world.arrive()
+    assert start_of(world.deliveries(), id).attempt == 3
+
+
 def test_what_it_awaits_may_have_ended_before_it_says_so() -> None:
     world = World()
     id = world.in_status("running")
@@ -264,6 +309,43 @@ def test_a_set_that_is_reported_again_does_not_undo_a_later_one() -> None:
     world.take(id, setting("eggs", b"1"), setting("eggs", b"2"))
     world.take(id, setting("eggs", b"1"), first=0)
     assert again(world, id).values == {"eggs": b"2"}
+
+
+@pytest.mark.parametrize("before", [0, limits.ROWS_PER_RECORD_MAX - 2, limits.ROWS_PER_RECORD_MAX - 1])
+def test_the_state_of_a_run_that_a_batch_has_purged_is_not_told(before: int) -> None:
+    """However many rows the record has looked at before it comes to the one that would see the state."""
+    world = World()
+    run = world.invoke("Order", "run", key="o1", type=2)
+    world.take(run, setting("state", b"paid"))
+    world.complete(run)
+    world.append(Serve(lanes=()), to=0)
+    for number in range(before):
+        world.invoke("Order", "run", key=f"other {number}", type=2)
+    peek = world.invoke("Order", "peek", key="o1", type=2, shared=True)
+    world.batch("r1", "purge", Filter(ids=(run,)))
+    starts: list[Delivery] = []
+    while len(starts) <= before:
+        world.append(Serve(lanes=("Order",)), to=0)
+        starts += world.deliveries()
+    assert start_of(starts, peek).values == {}
+
+
+def test_a_long_journal_of_one_that_sees_the_state_of_a_run_is_told_in_ticks_of_one_row() -> None:
+    world = World()
+    run = world.invoke("Order", "run", key="o1", type=2)
+    world.take(run, setting("state", b"paid"))
+    peek = world.invoke("Order", "peek", key="o1", type=2, shared=True)
+    for _ in range(3 * limits.CONTEXT_ENTRIES_MAX):
+        world.take(peek, RUN)
+    start = again(world, peek)
+    told = world.deliveries()
+    for _ in range(9):
+        world.tick(work=1)
+        told += world.deliveries()
+    pieces = [piece for piece in told if isinstance(piece, Context)]
+    assert start.more
+    assert {name: value for piece in pieces for name, value in piece.values.items()} == {"state": b"paid"}
+    assert [piece.last for piece in pieces][-1:] == [True]
 
 
 def test_the_state_of_a_workflow_belongs_to_its_run_and_goes_with_it() -> None:

@@ -110,6 +110,22 @@ def test_neither_kill_nor_cancel_goes_down_to_what_was_only_attached_to(world: W
     world.settle()
 
 
+def test_all_that_have_attached_to_a_call_are_told_in_the_smallest_ticks_too() -> None:
+    world = World()
+    taken = world.invoke("Namer", "pick", idempotency_key="once", key="a")
+    parents = [world.in_status("running") for _ in range(2 * limits.ROWS_PER_RECORD_MAX)]
+    for parent in parents:
+        world.call(parent, ONCE)
+        world.arrive()
+        world.suspend(parent, awaiting=(0,))
+    world.complete(taken, output=b"Ada")
+    for _ in range(3 * len(parents)):
+        world.tick(sweep=1, single=1, timers=1, work=1)
+        world.arrive()
+    assert {world.status(parent) for parent in parents} == {"ready"}
+    assert world.wanted_at() is None or world.wanted_at() > world.now
+
+
 def test_kill_ends_attached_descendants_and_spares_detached_ones(world: World) -> None:
     parent, [child, mail] = parent_with(world, CHILD, DETACHED)
     [grandchild, other_mail] = world.call(child, CHILD, DETACHED)

@@ -28,6 +28,8 @@ from tests.simulation.eager import EagerBatch, EagerModel
 from tests.simulation.keys import Keys
 
 _COMPLETED = int(Status.COMPLETED)
+_DERIVED_EVERY = 4
+"""Records between two looks at what is derived, each of which starts a machine."""
 _STAMPS = ("batch", "caught_up_to")
 
 
@@ -256,7 +258,21 @@ class WatchedPartition(Partition):
         assert not machine.made_ready
         assert sum(machine.state.held.values()) == self.held
         assert all(0 < held <= limits.DELIVERIES_MAX for held in machine.state.held.values())
+        if machine.position % _DERIVED_EVERY == 0:
+            self._check_derived()
         assert len(machine.looked_up) <= self._rows_allowed(command)
+
+    def _check_derived(self) -> None:
+        """What the machine derives from its state as it goes is what one that starts here would derive from it."""
+        machine, fresh = self.machine, Machine(self.store, partition=self.number, partitions=self.partitions, log=LOG)
+        assert machine.batches == fresh.batches, "a batch has changed and was not noted"
+        assert (machine.served, machine.open_lanes) == (fresh.served, fresh.open_lanes)
+        assert machine.newest_pending == fresh.newest_pending
+        assert [entry.position for entry in machine.pending] == [entry.position for entry in fresh.pending]
+        assert machine.prepared == fresh.prepared
+        assert machine.owing.keys() == fresh.owing.keys()
+        assert _awaited(machine) == _awaited(fresh)
+        assert machine.by_position.keys() == fresh.by_position.keys()
 
     def _rows_allowed(self, command: messages.Command | None) -> int:
         if not isinstance(command, messages.Tick):
@@ -424,3 +440,8 @@ class WatchedPartition(Partition):
         self._check_messages()
         self._check_restarts()
         assert self.held == sum(bool(row.ties & HELD) for row in self.stored.values())
+
+
+def _awaited(machine: Machine) -> set[int]:
+    """Cancels, by position, whose grace is yet to be over; the machine drops the others from its list in passing."""
+    return {at for at, state in machine.graces.items() if state.awaits_grace and state.kill is None}

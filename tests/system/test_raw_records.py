@@ -83,11 +83,13 @@ REFUSED = {
     packed(1, id=HERE, service="x" * 257, handler="run"): "1 to 256",
     packed(4, id=HERE, action="explode"): "explode",
     packed(14, id=HERE, attempt=1, outcome="killed"): "none that a participant reports",
-    packed(15, id=HERE, attempt=1, calls=[{"service": "S", "handler": "h"}] * 17): "may hold 16 calls",
+    packed(15, id=HERE, attempt=1, first=0, steps=[{"kind": 1, "call": {"service": "S", "handler": "h"}}] * 17): (
+        "may hold 16 steps"
+    ),
     packed(16, parent=HERE, child=HERE, outcome="success"): "only partitions send it",
-    packed(17, children=[HERE], action="kill"): "only partitions send it",
+    packed(17, parent=HERE, children=[HERE], action="kill"): "only partitions send it",
     packed(18, parent=HERE, child=HERE): "only partitions send it",
-    packed(17, children=[HERE], action="kill", source=4, number=1): "source partition 4 does not exist",
+    packed(17, parent=HERE, children=[HERE], action="kill", source=4, number=1): "source partition 4 does not exist",
     packed(6, request="", revision=1): "request id",
     packed(9, level=0): "cannot go back",
 }
@@ -225,7 +227,7 @@ def test_a_level_that_this_build_does_not_know_stops_its_partition_loudly_and_no
     eventually(lambda: stands_still(alone, sentence), says=alone.said)
     for one in alone("GET", "/partitions").json():
         assert (one["failure"] is None) == (one["partition"] != 2)
-        assert one["lag"] == (2 if one["partition"] == 2 else 0), "what is behind it is not applied"
+        assert (one["lag"] >= 2) == (one["partition"] == 2), "what is behind it is not applied"
     assert sentence in alone.said(), "and it is logged"
     for one in rows:
         response = alone("PATCH", f"/invocations/{one['id']}/kill")
