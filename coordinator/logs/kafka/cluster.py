@@ -77,7 +77,10 @@ async def connect(settings: KafkaSettings, client: AIOKafkaClient) -> None:
 
 async def describe(client: AIOKafkaClient, names: Iterable[str]) -> Cluster:
     """Ask any broker of the cluster. Raises KafkaError."""
-    response = await client.send(client.get_random_node(), _MetadataRequest(list(names)))
+    try:
+        response = await client.send(client.get_random_node(), _MetadataRequest(list(names)))
+    except NotImplementedError:  # what aiokafka makes of a broker that does not know this version
+        raise errors.IncompatibleBrokerVersion("it is older than Kafka 3.1, which is the first that will do") from None
     found: dict[str, Topic] = {}
     for code, name, id, _, partitions, *_ in response.topics:
         error = errors.for_code(code)

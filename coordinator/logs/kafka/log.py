@@ -79,7 +79,8 @@ class KafkaLog:
                         f"Kafka at {settings.bootstrap} has no {', '.join(missing)}; make the topics with: "
                         f"coordinator topics create --log kafka://{settings.bootstrap}"
                     )
-                await asyncio.gather(self._admin.start(), self._offsets.start(), self._appends.start())
+                for part in (self._admin, self._offsets, self._appends):
+                    await part.start()
         except BaseException:
             await self._disconnect()
             raise
@@ -190,10 +191,10 @@ class KafkaLog:
 
     async def _close(self) -> None:
         self._looking.cancel()
-        await self._appends.close()
         await self._disconnect()
 
     async def _disconnect(self) -> None:
+        await self._appends.close()
         closing = [self._client.close(), self._admin.close(), self._offsets.stop()]
         closing += [tail.close() for tail in self._tails.values()]
         await asyncio.gather(*closing, return_exceptions=True)

@@ -178,7 +178,11 @@ class Tail:
 
     async def _open(self) -> AIOKafkaConsumer:
         opened = consumer(self._settings)
-        await opened.start()
+        try:
+            await opened.start()
+        except BaseException:
+            await opened.stop()
+            raise
         opened.assign([self.partition])
         opened.seek(self.partition, self._position)
         self._consumer = opened
