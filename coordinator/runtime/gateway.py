@@ -328,6 +328,8 @@ class Gateway:
             reasons.append(f"the coordinator stands still: {self._requests.failure}")
         if self._sessions.failure is not None:
             reasons.append(self._sessions.failure)
+        elif not self._sessions.anywhere:
+            reasons.append("no process is the coordinator now")
         return reasons
 
     # -- participants ----------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class _Always:
     """A coordinator that has no stand-in."""
 
     active = True
+    failure = None
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import uuid
@@ -63,6 +64,10 @@ class Process:
         """The end of what it wrote."""
         return self._log.read_text(errors="replace")[-6_000:] if self._log.exists() else ""
 
+    def events(self) -> list[str]:
+        """What it wrote that has happened, by name, in order."""
+        return re.findall(r'"event": "(\w+)"', self._log.read_text(errors="replace"))
+
     def metric(self, name: str) -> float:
         """One that has no labels."""
         text = self.http.get("/metrics").text
@@ -93,6 +98,7 @@ class System(Server):
     """Processes on one log; what a test asks goes to the one with the http role (`front`)."""
 
     def __init__(self, directory: Path, bootstrap: str, *, partitions: int = 4) -> None:
+        directory.mkdir(exist_ok=True)
         super().__init__(directory, partitions=partitions)
         self.bootstrap = bootstrap
         self.prefix = f"t{uuid.uuid4().hex[:8]}."

@@ -23,6 +23,10 @@ class Sessions(Protocol):
         """HOST:PORT of the process that has the sessions; None when that is this one, or is not known."""
 
     @property
+    def anywhere(self) -> bool:
+        """Whether some process has the sessions, as far as is known."""
+
+    @property
     def failure(self) -> str | None:
         """Why nothing is delivered any more, if that is so here."""
 
@@ -40,6 +44,7 @@ class SessionsHere:
     """Always in this process."""
 
     elsewhere: None = None
+    anywhere = True
 
     def __init__(self, log: EmbeddedLog, requests: Requests) -> None:
         self._log = log

@@ -30,6 +30,10 @@ class Active(Protocol):
     def active(self) -> bool:
         """Whether this process is the one that folds."""
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why it has stopped by itself."""
+
 
 class SessionsOfGroup:
     """All in one event loop."""
@@ -68,8 +72,15 @@ class SessionsOfGroup:
         return None if self._dispatcher is not None or self._there == self._address else self._there
 
     @property
+    def anywhere(self) -> bool:
+        """Whether some process has the sessions, as far as is known."""
+        return self._dispatcher is not None or self.elsewhere is not None
+
+    @property
     def failure(self) -> str | None:
-        """Why nothing is delivered any more, if that is so here."""
+        """Why nothing is delivered any more, or nothing is folded, if that is so here."""
+        if self._role is not None and self._role.failure is not None:
+            return f"the coordinator stands still: {self._role.failure}"
         return None if self._dispatcher is None else self._dispatcher.failure
 
     def view(self) -> DispatchView:
