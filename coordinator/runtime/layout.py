@@ -3,6 +3,8 @@
 log.sqlite            the embedded log, all streams (owned by the server process)
 partition-N.sqlite    the store of partition N (owned by the worker that has the partition)
 requests.sqlite       the coordinator's states (owned by the server process)
+partition-N.snapshot  while a snapshot is made: the copy (the worker's)
+partition-N.restored  while one is restored: what was fetched (whoever holds the store's lock)
 """
 
 from dataclasses import dataclass
@@ -45,6 +47,14 @@ class DataDirectory:
         except OSError as error:
             text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
             raise CallerError(text, field="data") from error
+
+    def snapshot(self, partition: int) -> Path:
+        """The folder in which a snapshot of the partition is made."""
+        return self.path / f"partition-{partition}.snapshot"
+
+    def restored(self, partition: int) -> Path:
+        """The folder into which a snapshot of the partition is fetched."""
+        return self.path / f"partition-{partition}.restored"
 
     def open_log(self, partitions: int | None) -> EmbeddedLog:
         """Open or create the log; None takes the number of partitions that it has.

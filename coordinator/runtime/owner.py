@@ -264,7 +264,8 @@ def verify_position(log: Log, machine: Machine, bounds: Bounds) -> None:
     if bounds.first > position + 1:
         raise CorruptionError(
             f"partition {partition} is applied up to position {position} but its log begins at {bounds.first}: "
-            "records are missing; restore a newer snapshot of the store"
+            f"records are missing; restore a snapshot from position {bounds.first - 1} on, or name with --snapshots "
+            "where there is one"
         )
     if bounds.end <= position:
         raise CorruptionError(
