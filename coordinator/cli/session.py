@@ -64,6 +64,19 @@ def failures() -> Iterator[None]:
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
+@contextlib.contextmanager
+def failures_of_log() -> Iterator[None]:
+    """Turn what the log refuses into the end of the command."""
+    from coordinator.logs.port import LogError, LogLockedError
+
+    try:
+        yield
+    except LogLockedError as error:
+        fail(str(error), Exit.CONFLICT)
+    except LogError as error:
+        fail(str(error), Exit.FAILED)
+
+
 def run(url: str | None, body: "Callable[[Client], Awaitable[T]]") -> T:
     """The result of `body` with a client of the server."""
     import asyncio

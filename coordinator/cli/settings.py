@@ -15,8 +15,10 @@ import typer
 from coordinator.model.errors import CallerError
 
 if TYPE_CHECKING:
+    from coordinator.cli.flags import SnapshotFlags
     from coordinator.logs.kafka import KafkaSettings
     from coordinator.runtime.serve import Role
+    from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 FILE_DEFAULT: Final = "coordinator.toml"
 DATA_DEFAULT: Final = Path("coordinator-data")
@@ -76,6 +78,16 @@ Advertise = Annotated[
 ]
 
 
+def _snapshots(*aliases: str) -> Any:
+    text = "Where snapshots are: a directory or s3://BUCKET/PREFIX."
+    return typer.Option("--snapshots", *aliases, metavar="PLACE", envvar="COORDINATOR_SNAPSHOTS", help=text)
+
+
+Snapshots = Annotated[str | None, _snapshots()]
+SnapshotsTo = Annotated[str | None, _snapshots("--to")]
+SnapshotsFrom = Annotated[str | None, _snapshots("--from")]
+
+
 class File:
     """What the TOML file says. Raises CallerError when it cannot be read or has a setting that is none."""
 
@@ -92,6 +104,10 @@ class File:
             roles: str | None = None
             advertise: str | None = None
             kafka: dict[str, Any] = {}
+            snapshots: str | None = None
+            snapshot_records: int | None = None
+            snapshot_interval: str | None = None
+            snapshot_keep: int | None = None
 
         try:
             said = msgspec.toml.decode(path.read_bytes(), type=Settings)
@@ -106,6 +122,11 @@ class File:
         for name in self.kafka:
             if name.endswith(".location"):
                 self.kafka[name] = str(path.parent / self.kafka[name])
+        self.snapshots = said.snapshots
+        if said.snapshots is not None and "://" not in said.snapshots:
+            self.snapshots = str(path.parent / said.snapshots)
+        self.snapshot_records, self.snapshot_keep = said.snapshot_records, said.snapshot_keep
+        self.snapshot_interval = said.snapshot_interval
 
 
 @functools.cache
@@ -196,3 +217,29 @@ def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield from _dotted(value, f"{prefix}{name}.")
         else:
             yield prefix + name, str(value)
+
+
+def snapshots(given: str | None) -> str | None:
+    """Where snapshots are; None for no snapshots."""
+    return given or (said.snapshots if (said := file()) else None)
+
+
+def snapshot_policy(flags: "SnapshotFlags") -> "SnapshotPolicy | None":
+    """What is asked of the automatic snapshots, None when nobody has said where they go.
+
+    Raises CallerError when that cannot be meant so.
+    """
+    from coordinator.model.times import parse_duration
+    from coordinator.runtime.snapshots.policy import SnapshotPolicy
+
+    place, said = snapshots(flags.snapshots), file()
+    if place is None:
+        return None
+    records, interval, keep = flags.snapshot_records, flags.snapshot_interval, flags.snapshot_keep
+    if said is not None:
+        records = said.snapshot_records if records is None else records
+        interval = said.snapshot_interval if interval is None else interval
+        keep = said.snapshot_keep if keep is None else keep
+    every_us = None if interval is None else parse_duration(interval)
+    chosen = {"every_records": records, "every_us": every_us, "keep": keep}
+    return SnapshotPolicy(place, **{name: value for name, value in chosen.items() if value is not None})

@@ -4,6 +4,7 @@
 for; only what describes the requests of this process is counted here, as they happen.
 """
 
+import time
 from collections import Counter as Tally
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from coordinator.model.times import parse_rfc3339
 from coordinator.requests.lifecycle import State
 from coordinator.runtime.dispatch.dispatcher import DispatchView
 from coordinator.runtime.group.worker import WorkerView
@@ -44,6 +46,11 @@ METRICS: Final = (
     Described("coordinator_partition_records_total", "counter", _PARTITION, "Records applied by the present owner"),
     Described(
         "coordinator_partition_longest_step_seconds", "gauge", _PARTITION, "Longest run of records of the present owner"
+    ),
+    Described("coordinator_partition_snapshot_age_seconds", "gauge", _PARTITION, "Age of its newest snapshot"),
+    Described("coordinator_partition_snapshot_position", "gauge", _PARTITION, "Position of its newest snapshot"),
+    Described(
+        "coordinator_partition_snapshot_failures_total", "counter", _PARTITION, "Snapshots its owner could not make"
     ),
     Described("coordinator_requests", "gauge", ("state",), "Batches that are remembered, by their state"),
     Described("coordinator_sessions", "gauge", (), "Participants that are connected"),
@@ -143,7 +150,8 @@ class _System(Collector):
             if metric.labels == _PARTITION:
                 family = _family(metric)
                 for partition, of in values.items():
-                    family.add_metric((str(partition),), of[metric.name])
+                    if metric.name in of:
+                        family.add_metric((str(partition),), of[metric.name])
                 yield family
 
     def _requests(self, states: Mapping[str, int]) -> Metric:
@@ -168,7 +176,8 @@ def _family(metric: Described) -> GaugeMetricFamily | CounterMetricFamily:
 
 
 def _values(view: PartitionView) -> dict[str, float]:
-    return {
+    """By metric; those of a snapshot are left out where there is none."""
+    values: dict[str, float] = {
         "coordinator_partition_up": float(view.owner is not None and view.failure is None),
         "coordinator_partition_applied_position": view.position,
         "coordinator_partition_end_position": view.end,
@@ -180,4 +189,11 @@ def _values(view: PartitionView) -> dict[str, float]:
         "coordinator_partition_ticks_total": view.tick,
         "coordinator_partition_records_total": view.records,
         "coordinator_partition_longest_step_seconds": view.longest_step_us / 1e6,
+        "coordinator_partition_snapshot_failures_total": view.snapshot_failures,
     }
+    if view.snapshot_at is not None and view.snapshot_position is not None:
+        values["coordinator_partition_snapshot_position"] = view.snapshot_position
+        values["coordinator_partition_snapshot_age_seconds"] = max(
+            0.0, time.time() - parse_rfc3339(view.snapshot_at) / 1e6
+        )
+    return values

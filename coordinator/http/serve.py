@@ -18,6 +18,7 @@ from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.logging import configure_logging
 from coordinator.runtime.serve import Role, Running, running
 from coordinator.runtime.serve_on_kafka import running_on_kafka
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _SHUTDOWN_S = 3
 _OWNERS_S = 10
@@ -37,6 +38,8 @@ class Settings:
     roles: frozenset[Role] = frozenset(Role)
     advertise: str | None = None
     """HOST:PORT at which other processes reach this one; None takes `listen`."""
+    snapshots: SnapshotPolicy | None = None
+    """None makes no snapshots and trims nothing."""
 
 
 def serve(settings: Settings) -> None:
@@ -87,11 +90,11 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
 async def _system(settings: Settings) -> AsyncIterator[Running]:
     data = DataDirectory(settings.data)
     if settings.kafka is None:
-        async with running(data, settings.partitions) as gateway:
+        async with running(data, settings.partitions, settings.snapshots) as gateway:
             yield Running(gateway)
         return
     address = settings.advertise or settings.listen
-    async with running_on_kafka(settings.kafka, data, settings.roles, address) as parts:
+    async with running_on_kafka(settings.kafka, data, settings.roles, address, settings.snapshots) as parts:
         yield parts
 
 

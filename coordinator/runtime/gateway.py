@@ -18,6 +18,7 @@ from coordinator.model.errors import CallerError, ConflictError, CorruptionError
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import ServiceType
 from coordinator.model.statuses import Action
+from coordinator.model.times import to_rfc3339
 from coordinator.partition.outputs import Answer
 from coordinator.requests import lifecycle, retries, submission
 from coordinator.requests.deployments import Deployment, check
@@ -309,6 +310,9 @@ class Gateway:
             backlog=summary.backlog,
             records=0 if standing is None else standing.records,
             longest_step_us=0 if standing is None else standing.longest_step_us,
+            snapshot_position=None if standing is None else standing.snapshot_position,
+            snapshot_at=None if standing is None or standing.snapshot_at is None else to_rfc3339(standing.snapshot_at),
+            snapshot_failures=0 if standing is None else standing.snapshot_failures,
         )
 
     @property

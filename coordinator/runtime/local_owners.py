@@ -12,6 +12,7 @@ from coordinator.runtime.channel import Standing
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.owners import OnTold
 from coordinator.runtime.queries import PartitionQueries
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
 from coordinator.runtime.views import Cursor, Ending, InvocationDetails, Listed, PartitionSummary
 from coordinator.runtime.workers import WorkerPool
 
@@ -46,16 +47,17 @@ class StoreQueries:
 class LocalOwners:
     """A pool of worker processes, and their stores."""
 
-    def __init__(self, data: DataDirectory, log: EmbeddedLog) -> None:
+    def __init__(self, data: DataDirectory, log: EmbeddedLog, snapshots: SnapshotPolicy | None) -> None:
         self._data = data
         self._log = log
+        self._snapshots = snapshots
         self._stores = [PartitionQueries(data.store(number)) for number in range(log.partitions(Stream.COMMANDS))]
         self._queries = [StoreQueries(store) for store in self._stores]
         self._pool: WorkerPool | None = None
 
     def start(self, on_told: OnTold) -> None:
         """Start the workers."""
-        self._pool = WorkerPool(self._data, self._log, len(self._stores), on_told)
+        self._pool = WorkerPool(self._data, self._log, len(self._stores), on_told, self._snapshots)
         self._pool.start()
 
     def standing(self, partition: int) -> Standing | None:

@@ -20,6 +20,8 @@ from coordinator.runtime.group.worker import Worker
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.local_owners import LocalOwners
 from coordinator.runtime.requests.role import RequestsRole
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
+from coordinator.stores.archive import SnapshotArchive
 
 
 class Role(StrEnum):
@@ -49,18 +51,22 @@ class Running(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def running(data: DataDirectory, partitions: int | None) -> AsyncIterator[Gateway]:
+async def running(
+    data: DataDirectory, partitions: int | None, snapshots: SnapshotPolicy | None = None
+) -> AsyncIterator[Gateway]:
     """Everything that answers commands and queries on a data directory, until the block ends.
 
-    Raises CallerError when the directory has another number of partitions, LogLockedError when another server
-    has it open.
+    Raises CallerError when the directory has another number of partitions or snapshots cannot go where the policy
+    says, LogLockedError when another server has it open.
     """
+    if snapshots is not None:
+        SnapshotArchive(snapshots.place, make=True)
     async with contextlib.AsyncExitStack() as stack:
         log = data.open_log(partitions)
         stack.callback(log.close)
         requests = RequestsRole(log, data.requests, wall_clock_us)
         stack.callback(requests.close)
-        owners = LocalOwners(data, log)
+        owners = LocalOwners(data, log, snapshots)
         stack.push_async_callback(owners.close)
         gateway = Gateway(log, requests, owners, SessionsHere(log, requests))
         stack.push_async_callback(gateway.close)

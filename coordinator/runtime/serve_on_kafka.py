@@ -23,6 +23,8 @@ from coordinator.runtime.group.worker import Worker
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.requests.role import RequestsRole
 from coordinator.runtime.serve import Role, Running
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
+from coordinator.stores.archive import SnapshotArchive
 
 
 class _Always:
@@ -34,22 +36,28 @@ class _Always:
 
 @contextlib.asynccontextmanager
 async def running_on_kafka(
-    settings: KafkaSettings, data: DataDirectory, roles: Collection[Role], address: str
+    settings: KafkaSettings,
+    data: DataDirectory,
+    roles: Collection[Role],
+    address: str,
+    snapshots: SnapshotPolicy | None = None,
 ) -> AsyncIterator[Running]:
     """The roles of this process, which others reach at `address` (HOST:PORT), until the block ends.
 
-    Raises LogError when no broker answers or the topics are not there, CallerError when the data directory cannot be
-    used.
+    Raises LogError when no broker answers or the topics are not there, CallerError when the data directory or the
+    place of the snapshots cannot be used.
     """
     # Brokers show the name, and it is by this name that the others find this process.
     settings = replace(settings, properties={**settings.properties, "client.id": client_id(address)})
     data.make()
+    if snapshots is not None:
+        SnapshotArchive(snapshots.place, make=True)
     async with contextlib.AsyncExitStack() as stack:
         log = await asyncio.to_thread(KafkaLog, settings)
         stack.push_async_callback(asyncio.to_thread, log.close)
         worker = gateway = owners = None
         if Role.PARTITIONS in roles:
-            worker = Worker(settings, log, data, address)
+            worker = Worker(settings, log, data, address, snapshots)
             stack.push_async_callback(worker.close)
             worker.start()
         if Role.HTTP in roles or Role.REQUESTS in roles:

@@ -183,3 +183,9 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """Applied by the present owner."""
     longest_step_us: int
     """The longest run of the present owner, in microseconds."""
+    snapshot_position: int | None
+    """What has applied the newest snapshot that it knows of; None without one."""
+    snapshot_at: str | None
+    """When that was made."""
+    snapshot_failures: int
+    """Snapshots that it could not make."""

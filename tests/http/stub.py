@@ -322,6 +322,9 @@ class StubGateway:
                 backlog=4,
                 records=40,
                 longest_step_us=2_500,
+                snapshot_position=None,
+                snapshot_at=None,
+                snapshot_failures=0,
             )
             for number in range(self.partitions)
         ]

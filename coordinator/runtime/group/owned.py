@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -32,7 +31,7 @@ from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.local_owners import StoreQueries
 from coordinator.runtime.owner import PartitionOwner
 from coordinator.runtime.queries import PartitionQueries
-from coordinator.stores.sqlite import SqliteStore
+from coordinator.runtime.snapshots.owned_stores import OwnedStores
 
 STANDING_EVERY_S: Final = 1.0
 BEHIND_S: Final = 5.0
@@ -48,13 +47,21 @@ class _Owned:
     """One partition: its owner's thread, while there is one."""
 
     def __init__(
-        self, data: DataDirectory, log: Log, partition: int, telling: Telling, on_taken_over: Callable[[], None]
+        self,
+        data: DataDirectory,
+        log: Log,
+        stores: OwnedStores,
+        partition: int,
+        telling: Telling,
+        *,
+        on_taken_over: Callable[[], None],
     ) -> None:
         self.partition = partition
         self._telling = telling
+        self._stores = stores
         self._owner = PartitionOwner(
             log,
-            partial(SqliteStore, data.store(partition)),
+            stores.own(partition),
             partition,
             on_applied=self._applied,
             on_taken_over=self._taken_over,
@@ -94,12 +101,14 @@ class _Owned:
     def tell_standing(self) -> None:
         """Say how it stands. It counts as taken over once it can be asked."""
         one = self._owner
+        kept = self._stores.kept(one.partition)
         self._telling.tell(
-            Standing(one.partition, self.took_over, one.failure, one.records, one.ticks, one.longest_step_us)
+            Standing(one.partition, self.took_over, one.failure, one.records, one.ticks, one.longest_step_us, *kept)
         )
 
     def end(self) -> None:
         """Stop, and return when the store is closed."""
+        self._stores.let_go(self.partition)
         self._owner.stop()
         self._thread.join()
         self._store.close()
@@ -123,9 +132,10 @@ class _Owned:
 class OwnedPartitions:
     """Everything in one event loop."""
 
-    def __init__(self, data: DataDirectory, log: Log, telling: Telling) -> None:
+    def __init__(self, data: DataDirectory, log: Log, stores: OwnedStores, telling: Telling) -> None:
         self._data = data
         self._log = log
+        self._stores = stores
         self._telling = telling
         self._wanted: frozenset[int] = frozenset()
         self._owned: dict[int, _Owned] = {}
@@ -209,7 +219,9 @@ class OwnedPartitions:
         try:
             while (number in self._wanted) != (number in self._owned):
                 if number in self._wanted:
-                    self._owned[number] = _Owned(self._data, self._log, number, self._telling, self._taken_over)
+                    self._owned[number] = _Owned(
+                        self._data, self._log, self._stores, number, self._telling, on_taken_over=self._taken_over
+                    )
                     continue
                 one = self._owned[number]
                 await asyncio.to_thread(one.end)

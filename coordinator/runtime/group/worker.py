@@ -23,6 +23,8 @@ from coordinator.runtime.group.questions import Asked
 from coordinator.runtime.group.telling import Telling
 from coordinator.runtime.group.watch import Watch
 from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.snapshots.owned_stores import OwnedStores
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _CLOCK_EVERY_S: Final = 0.25
 
@@ -40,12 +42,20 @@ class WorkerView(NamedTuple):
 class Worker:
     """Everything in one event loop."""
 
-    def __init__(self, settings: KafkaSettings, log: Log, data: DataDirectory, address: str) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        log: Log,
+        data: DataDirectory,
+        address: str,
+        snapshots: SnapshotPolicy | None = None,
+    ) -> None:
         """`address` is where others reach this process, HOST:PORT."""
         self._address = address
         self._session_s = settings.ms("session.timeout.ms") / 1_000
         self._telling = Telling()
-        self._owned = OwnedPartitions(data, log, self._telling)
+        self._stores = OwnedStores(data, log, snapshots)
+        self._owned = OwnedPartitions(data, log, self._stores, self._telling)
         self._membership = Membership(settings, address, self._assigned, lambda: self._owned.positions)
         self._watch = Watch(Directory(settings, group(settings), Stream.COMMANDS))
         self._broken_imports = BrokenImports(log, self._owned)
@@ -57,6 +67,7 @@ class Worker:
 
     def start(self) -> None:
         """Join the group."""
+        self._stores.start()
         self._membership.start()
         self._watch.start()
         jobs = (self._tell_standings(), self._look_at_clock(), self._broken_imports.run())
@@ -66,6 +77,7 @@ class Worker:
         """End the owners, then leave the group: whoever comes next finds all of it done."""
         for task in (*self._tasks, *([self._settling] if self._settling is not None else [])):
             task.cancel()
+        self._stores.stop()
         await self._owned.close()
         await self._membership.close()
         await self._watch.close()

@@ -39,11 +39,11 @@ logger = structlog.get_logger(__name__)
 class Kept(NamedTuple):
     """How a partition's snapshots stand."""
 
-    position: int | None
+    position: int | None = None
     """Of the newest one; None while there is none, or while it is not known."""
-    at: int | None
+    at: int | None = None
     """When that was made, in microseconds since the epoch."""
-    failures: int
+    failures: int = 0
     """Attempts of this process that did not succeed."""
 
 
@@ -92,7 +92,7 @@ class SnapshotKeeper:
         """How the partition's snapshots stand."""
         watched = self._watched.get(partition)
         if watched is None or watched.position is None:
-            return Kept(None, None, 0 if watched is None else watched.failures)
+            return Kept(failures=0 if watched is None else watched.failures)
         return Kept(watched.position, watched.since, watched.failures)
 
     def start(self) -> None:

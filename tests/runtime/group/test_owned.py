@@ -15,6 +15,7 @@ from coordinator.runtime.group.owned import NotOwnedError, OwnedPartitions
 from coordinator.runtime.group.questions import AskInvocation, AskSummary
 from coordinator.runtime.group.telling import Telling
 from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.snapshots.owned_stores import OwnedStores
 
 ID = ids.invocation_id(1, 1)
 
@@ -29,7 +30,7 @@ async def until(holds: Callable[[], bool]) -> None:
 async def owning(path: Path) -> AsyncIterator[tuple[OwnedPartitions, EmbeddedLog]]:
     data = DataDirectory(path)
     log = data.open_log(2)
-    owned = OwnedPartitions(data, log, Telling())
+    owned = OwnedPartitions(data, log, OwnedStores(data, log, None), Telling())
     try:
         yield owned, log
     finally:
