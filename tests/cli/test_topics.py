@@ -31,6 +31,7 @@ def test_topics_are_made_and_then_as_they_have_to_be(alone: Cli, kafka: str) -> 
         f"{prefix}progress": 1,
         f"{prefix}deliveries": 2,
         f"{prefix}dead-letters": 1,
+        f"{prefix}requests-state-changelog": 1,
     }
     assert all(topic["created"] for topic in made)
     again = alone(*create, **set_prefix)

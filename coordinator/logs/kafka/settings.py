@@ -107,6 +107,11 @@ class KafkaSettings:
         return self.prefix + stream
 
     @property
+    def changelog(self) -> str:
+        """The topic with the coordinator's table, under the name that Faust gives it."""
+        return f"{self.prefix}requests-state-changelog"
+
+    @property
     def protocol(self) -> str:
         """How connections are secured."""
         return self._text("security.protocol", "PLAINTEXT")

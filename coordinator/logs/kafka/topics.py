@@ -3,6 +3,9 @@
 What a topic has to be follows from what the log promises: append time is the brokers' (`LogAppendTime`), nothing is
 dropped but by trimming (`cleanup.policy=delete`, no retention by time or size), nothing acknowledged is lost in an
 election (`unclean.leader.election.enable=false`, `min.insync.replicas`), and the largest record goes.
+
+The changelog of the coordinator's table is not of the log, and can be made again from it. It is compacted, but for what
+is newer than `COMPACTION_LAG_MS`: in that time its owner finds and mends what a replaced one has written.
 """
 
 import asyncio
@@ -26,31 +29,55 @@ PARTITIONED: Final = (Stream.COMMANDS, Stream.DELIVERIES)
 """These have a partition for each partition of the system, the others one."""
 PARTITIONS_DEFAULT: Final = 4
 REPLICAS_DEFAULT: Final = 3
+COMPACTION_LAG_MS: Final = 60 * 60 * 1_000
+SEGMENT_BYTES: Final = 64 << 20
+"""Of the changelog: its newest segment is never compacted, and is read whole at each start."""
 _LOOK_EVERY_S: Final = 0.05
 
 
+class Spec(NamedTuple):
+    """How one topic is to be."""
+
+    partitions: int
+    settings: dict[str, str]
+
+
 class Wanted(NamedTuple):
-    """How a log's topics are to be."""
+    """How the topics are to be."""
 
     partitions: int
     replicas: int
     min_in_sync: int
 
-    def count(self, stream: Stream) -> int:
-        """How many partitions the stream has."""
+    def topics(self, settings: KafkaSettings) -> dict[str, Spec]:
+        """All of them, by name."""
+        streams = {settings.topic(stream): Spec(self._count(stream), self._stream) for stream in Stream}
+        return streams | {settings.changelog: Spec(1, self._changelog)}
+
+    def _count(self, stream: Stream) -> int:
         return self.partitions if stream in PARTITIONED else 1
 
     @property
-    def settings(self) -> dict[str, str]:
+    def _every(self) -> dict[str, str]:
         """What each topic is set to. They are set even where they are Kafka's defaults, which a broker may change."""
         return {
             "message.timestamp.type": "LogAppendTime",
-            "cleanup.policy": "delete",
-            "retention.ms": "-1",
-            "retention.bytes": "-1",
             "unclean.leader.election.enable": "false",
             "min.insync.replicas": str(self.min_in_sync),
             "max.message.bytes": str(BATCH_BYTES_MAX),
+        }
+
+    @property
+    def _stream(self) -> dict[str, str]:
+        return self._every | {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+    @property
+    def _changelog(self) -> dict[str, str]:
+        return self._every | {
+            "cleanup.policy": "compact",
+            "min.compaction.lag.ms": str(COMPACTION_LAG_MS),
+            "min.cleanable.dirty.ratio": "0.1",
+            "segment.bytes": str(SEGMENT_BYTES),
         }
 
 
@@ -90,7 +117,7 @@ async def _create_or_verify(
 ) -> list[Found]:
     client = AIOKafkaClient(**settings.client())
     admin = AIOKafkaAdminClient(**settings.client())
-    names = {settings.topic(stream): stream for stream in Stream}
+    names = [*map(settings.topic, Stream), settings.changelog]
     try:
         with errors_of(settings, "looking at the topics"):
             await cluster.connect(settings, client)
@@ -111,13 +138,13 @@ async def _create_or_verify(
             )
         found: list[Found] = []
         new: list[NewTopic] = []
-        for name, stream in names.items():
+        for name, spec in wanted.topics(settings).items():
             topic = there.topics.get(name)
             if topic is None:
-                new.append(NewTopic(name, wanted.count(stream), wanted.replicas, topic_configs=wanted.settings))
-                found.append(Found(name, wanted.count(stream), True, []))
+                new.append(NewTopic(name, spec.partitions, wanted.replicas, topic_configs=spec.settings))
+                found.append(Found(name, spec.partitions, True, []))
             else:
-                differences = list(_differences(topic, configs[name], wanted, stream))
+                differences = list(_differences(topic, configs[name], spec, wanted.replicas))
                 found.append(Found(name, topic.partitions, False, differences))
         if new:
             await _create(settings, admin, new)
@@ -164,13 +191,12 @@ async def _configs(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str
     return found
 
 
-def _differences(topic: cluster.Topic, config: Mapping[str, Any], wanted: Wanted, stream: Stream) -> Iterator[str]:
-    if topic.partitions != wanted.count(stream):
-        count = wanted.count(stream)
-        yield f"it has {topic.partitions} partitions and {count} are wanted; only a new topic can have others"
-    if topic.replicas < wanted.replicas:
-        yield f"it has {topic.replicas} replicas and {wanted.replicas} are wanted; reassign its partitions"
-    for name, value in wanted.settings.items():
+def _differences(topic: cluster.Topic, config: Mapping[str, Any], spec: Spec, replicas: int) -> Iterator[str]:
+    if topic.partitions != spec.partitions:
+        yield f"it has {topic.partitions} partitions and {spec.partitions} are wanted; only a new topic can have others"
+    if topic.replicas < replicas:
+        yield f"it has {topic.replicas} replicas and {replicas} are wanted; reassign its partitions"
+    for name, value in spec.settings.items():
         if name == "max.message.bytes" and int(config[name]) >= int(value):
             continue
         if config[name] != value:
