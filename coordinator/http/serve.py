@@ -62,9 +62,6 @@ def _check(settings: Settings) -> None:
         if settings.roles != frozenset(Role):
             raise CallerError("--roles needs Kafka: on the embedded log one process has all of them", field="roles")
         return
-    if Role.HTTP in settings.roles and Role.REQUESTS not in settings.roles:
-        text = "--roles: http needs requests beside it, in one process of all; partitions go to any number of others"
-        raise CallerError(text, field="roles")
     if settings.partitions is not None:
         text = "--partitions is for new data; on Kafka give it to coordinator topics create, which makes the topics"
         raise CallerError(text, field="partitions")

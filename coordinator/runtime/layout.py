@@ -2,7 +2,8 @@
 
 log.sqlite            the embedded log, all streams (owned by the server process)
 partition-N.sqlite    the store of partition N (owned by the worker that has the partition)
-requests.sqlite       the coordinator's states (owned by the server process)
+requests.sqlite       the coordinator's states (owned by the server process); not on Kafka
+faust                 what Faust wants to keep on disk, on Kafka; none of it is needed again
 partition-N.snapshot  while a snapshot is made: the copy (the worker's)
 partition-N.restored  while one is restored: what was fetched (whoever holds the store's lock)
 """
@@ -35,6 +36,11 @@ class DataDirectory:
     def requests(self) -> Path:
         """The coordinator's states."""
         return self.path / "requests.sqlite"
+
+    @property
+    def faust(self) -> Path:
+        """What Faust wants to keep on disk; none of it is needed again."""
+        return self.path / "faust"
 
     def store(self, partition: int) -> Path:
         """The store of a partition."""

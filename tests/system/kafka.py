@@ -154,10 +154,11 @@ class System(Server):
 
 @contextlib.contextmanager
 def system(directory: Path, bootstrap: str, *, partitions: int = 4) -> Iterator[tuple[System, list[Process]]]:
-    """Two workers, and a coordinator that also serves HTTP; ready, and both workers have partitions."""
+    """Two workers, the coordinator, and a process that serves HTTP; ready, and both workers have partitions."""
     with System(directory, bootstrap, partitions=partitions) as of:
         workers = [of.process_with("partitions").start() for _ in range(2)]
-        front = of.process_with("requests,http").start()
+        of.process_with("requests").start()
+        front = of.process_with("http").start()
         of.front(front)
         eventually(of.is_ready, within_s=120, says=of.said)
         eventually(lambda: all(of.owned_by(worker) for worker in workers), within_s=60, says=of.said)

@@ -136,6 +136,23 @@ def test_a_static_member_keeps_its_partitions_over_a_restart(kafka: str, tmp_pat
         assert [worker.stop() for worker in workers] == [0, 0]
 
 
+def test_another_process_becomes_the_coordinator_and_participants_follow_it(kafka: str, tmp_path: Path) -> None:
+    with System(tmp_path, kafka, partitions=2) as of:
+        of.process_with("partitions").start()
+        coordinators = [of.process_with("requests").start() for _ in range(2)]
+        of.front(of.process_with("http").start())
+        eventually(of.is_ready, within_s=PATIENCE_S, says=of.said)
+        with participant(of.url, tmp_path / "log", service="Stays"):
+            assert output(of, of.send("Stays/echo", content=b"1"))["input"] == "1"
+            [active] = [one for one in coordinators if "sessions_taken_over" in one.events()]
+            before = of.do("count", {"service": "Stays"})
+            active.kill()
+            during = of.send("Stays/echo", content=b"2")
+            assert output(of, during, timeout="2m")["input"] == "2"
+            assert of.batch(before["id"]) == before
+            assert of.do("kill", {"service": "Stays"}, reason="nothing is left")["state"] == "completed"
+
+
 def test_brokers_that_are_gone_are_said_to_be_and_waited_for(own_brokers: None, tmp_path: Path) -> None:
     (tmp_path / "broker").mkdir()
     broker = Broker(tmp_path / "broker")
