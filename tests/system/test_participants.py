@@ -66,7 +66,7 @@ def test_an_output_is_asked_for_before_during_and_after_and_of_what_fails(served
 
 def test_a_target_is_held_against_what_is_registered(served: Server) -> None:
     assert_problem(served("POST", "/services/Echo/bogus/send"), 404, says="echo, hold, fail, call")
-    assert_problem(served("POST", "/services/Echo/key/echo/send"), 400, says="/services/Echo/echo/send")
+    assert_problem(served("POST", "/services/Echo/key/echo/send"), 400, field="key", says="Echo/echo")
     assert served("POST", "/services/Nobody/knows/send").status_code == 202
 
 
