@@ -30,9 +30,6 @@ from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.runtime.requests.known import READ
 from coordinator.runtime.requests.table import Folder, Table
 
-SESSION_TIMEOUT_S: Final = 8.0
-"""After so long without a heartbeat another process takes over."""
-HEARTBEAT_S: Final = 2.0
 COMMIT_INTERVAL_S: Final = 1.0
 """Offsets only tell a successor where to begin to read; what it has folded before it knows by the table."""
 _TABLE: Final = "state"
@@ -40,15 +37,17 @@ _TABLE: Final = "state"
 
 def application(settings: KafkaSettings, directory: Path, folder: Folder) -> faust.App:
     """An application of the current event loop, not started. What Faust wants to keep on disk goes to `directory`."""
+    member = settings.member()
     app = faust.App(
         group(settings),
         broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
         broker_client_id=settings.client_id,
         broker_credentials=_credentials(settings),
-        broker_session_timeout=SESSION_TIMEOUT_S,
-        broker_heartbeat_interval=HEARTBEAT_S,
+        broker_session_timeout=member["session_timeout_ms"] / 1_000,
+        broker_heartbeat_interval=member["heartbeat_interval_ms"] / 1_000,
         broker_commit_interval=COMMIT_INTERVAL_S,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=member["group_instance_id"],
         datadir=directory,
         store="memory://",
         stream_recovery_delay=0,
