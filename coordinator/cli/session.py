@@ -12,6 +12,8 @@ from coordinator.model.errors import CallerError, ConflictError, CoordinatorErro
 
 if TYPE_CHECKING:
     from coordinator.client import Client
+    from coordinator.logs.port import ReadableLog
+    from coordinator.runtime.layout import DataDirectory
 
 T = TypeVar("T")
 
@@ -75,6 +77,23 @@ def failures_of_log() -> Iterator[None]:
         fail(str(error), Exit.CONFLICT)
     except LogError as error:
         fail(str(error), Exit.FAILED)
+
+
+@contextlib.contextmanager
+def reading(log: str | None, data: "DataDirectory") -> "Iterator[ReadableLog]":
+    """The log that `--log` names, for a command that only reads it. Needs no server."""
+    where = settings.log(log)
+    if where == settings.EMBEDDED:
+        with data.read_log() as reader:
+            yield reader
+        return
+    from coordinator.logs.kafka import KafkaLog
+
+    kafka = KafkaLog(settings.kafka(where))
+    try:
+        yield kafka
+    finally:
+        kafka.close()
 
 
 def run(url: str | None, body: "Callable[[Client], Awaitable[T]]") -> T:

@@ -1,7 +1,5 @@
 """`coordinator snapshot`: make, list, verify and restore snapshots of partitions."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +12,7 @@ from coordinator.cli.session import Exit
 from coordinator.model.errors import CallerError, ConflictError, CorruptionError
 
 if TYPE_CHECKING:
-    from coordinator.logs.reader import LogReader
-    from coordinator.runtime.layout import DataDirectory
+    from coordinator.logs.port import ReadableLog
     from coordinator.stores.archive import Listed, SnapshotArchive
 
 group = typer.Typer(help="Make snapshots of partitions, and restore from them.", no_args_is_help=True)
@@ -49,14 +46,16 @@ def create(data: settings.Data = None, snapshots: settings.SnapshotsTo = None, p
     """
     from tempfile import TemporaryDirectory
 
+    from coordinator.runtime.layout import DataDirectory
     from coordinator.runtime.snapshots import making
 
-    with _opened(data) as (directory, log):
+    with session.failures():
         archive = _archive(snapshots, make=True)
-        for number in _chosen(partition, log):
-            if not directory.store(number).exists():
-                _say(f"partition {number}: nothing to snapshot yet", partition=number, position=None)
-                continue
+        directory = DataDirectory(settings.data(data))
+        numbers = partition or directory.stores()
+        if not numbers:
+            raise CallerError(f"there is no store in {directory.path}; give --data the directory of the server")
+        for number in numbers:
             with TemporaryDirectory(prefix="coordinator-snapshot-") as folder:
                 name = making.create(directory.store(number), archive, Path(folder) / "copy")
             _say(f"partition {number}: position {name.position}", partition=number, position=name.position)
@@ -107,18 +106,29 @@ def verify(snapshots: settings.SnapshotsFrom = None, partition: Partition = None
 
 
 @group.command("restore")
-def restore(data: settings.Data = None, snapshots: settings.SnapshotsFrom = None, partition: Partition = None) -> None:
+def restore(
+    *,
+    data: settings.Data = None,
+    log: settings.Log = None,
+    snapshots: settings.SnapshotsFrom = None,
+    partition: Partition = None,
+) -> None:
     """Make stores that are missing from the newest good snapshots of this log.
 
     A server that is started with --snapshots does so by itself. A store that is there is left alone.
     """
+    from coordinator.runtime.layout import DataDirectory
+    from coordinator.runtime.logging import configure_logging
     from coordinator.runtime.snapshots import recovery
     from coordinator.stores.lock import StoreLock
 
+    configure_logging()  # what is passed over is said there
     missing = False
-    with _opened(data) as (directory, log):
+    directory = DataDirectory(settings.data(data))
+    with session.failures(), session.failures_of_log(), session.reading(log, directory) as source:
         archive = _archive(snapshots)
-        for number in _chosen(partition, log):
+        directory.make()
+        for number in _chosen(partition, source):
             lock = StoreLock(directory.store(number))
             try:
                 if recovery.stored_state(directory.store(number)) is not None:
@@ -126,7 +136,7 @@ def restore(data: settings.Data = None, snapshots: settings.SnapshotsFrom = None
                         raise ConflictError(f"partition {number} has a store; move it and the files beside it away")
                     _say(f"partition {number}: has a store, left alone", partition=number, position=None)
                     continue
-                name = recovery.restore(directory, log, number, archive)
+                name = recovery.restore(directory, source, number, archive)
             finally:
                 lock.release()
             if name is None:
@@ -138,27 +148,6 @@ def restore(data: settings.Data = None, snapshots: settings.SnapshotsFrom = None
         raise typer.Exit(Exit.NOT_FOUND)
 
 
-@contextmanager
-def _opened(data: Path | None) -> "Iterator[tuple[DataDirectory, LogReader]]":
-    """A data directory and its log, which need no server."""
-    from coordinator.logs.reader import LogReader
-    from coordinator.runtime.layout import DataDirectory
-    from coordinator.runtime.logging import configure_logging
-
-    configure_logging()  # what is passed over is said there
-    with session.failures(), session.failures_of_log():
-        directory = DataDirectory(settings.data(data))
-        if not directory.log.exists():
-            raise CallerError(
-                f"there is no log in {directory.path}; give --data the directory that the server was started with"
-            )
-        log = LogReader(directory.log)
-        try:
-            yield directory, log
-        finally:
-            log.close()
-
-
 def _archive(given: str | None, *, make: bool = False) -> "SnapshotArchive":
     from coordinator.stores.archive import SnapshotArchive
 
@@ -168,10 +157,10 @@ def _archive(given: str | None, *, make: bool = False) -> "SnapshotArchive":
     return SnapshotArchive(place, make=make)
 
 
-def _chosen(partitions: list[int] | None, log: "LogReader") -> list[int]:
+def _chosen(partitions: list[int] | None, log: "ReadableLog") -> list[int]:
     from coordinator.logs.port import Stream
 
-    there = range(log.counts[Stream.COMMANDS])
+    there = range(log.partitions(Stream.COMMANDS))
     for number in partitions or ():
         if number not in there:
             raise CallerError(f"there is no partition {number}; there are {len(there)}, from 0 on", field="partition")

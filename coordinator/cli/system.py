@@ -81,22 +81,24 @@ def partitions(output_format: Output = None, url: settings.Url = None) -> None:
     writer.close(len(found))
 
 
-def check(data: settings.Data = None, snapshots: settings.Snapshots = None) -> None:
+def check(data: settings.Data = None, log: settings.Log = None, snapshots: settings.Snapshots = None) -> None:
     """Replay the log and compare it with the stores.
 
     Works beside a live server, at what it has applied, and without one. A log that was trimmed is replayed from a
     snapshot.
     """
     from coordinator.runtime.check import check as check_partitions
+    from coordinator.runtime.layout import DataDirectory
     from coordinator.stores.archive import SnapshotArchive
 
     equal = True
     with session.failures(), session.failures_of_log():
-        place = settings.snapshots(snapshots)
+        place, directory = settings.snapshots(snapshots), DataDirectory(settings.data(data))
         archive = None if place is None else SnapshotArchive(place, make=False)
-        for found in check_partitions(settings.data(data), archive):
-            equal = equal and not found.differences
-            _report(found)
+        with session.reading(log, directory) as source:
+            for found in check_partitions(directory, source, archive):
+                equal = equal and not found.differences
+                _report(found)
     if not equal:
         raise typer.Exit(Exit.FAILED)
 

@@ -104,14 +104,31 @@ class RecordTooLargeError(LogError):
     """A record, or what one call wants to append, is over its limit. Nothing of the call was appended."""
 
 
-class Log(Protocol):
-    """One log. Every method may be called from any thread."""
+class ReadableLog(Protocol):
+    """A log for who only reads it. Every method may be called from any thread."""
 
     @property
     def identity(self) -> str:
         """Names this log for good: no other log has it, nor one that is made later in its place."""
 
     def partitions(self, stream: Stream) -> int: ...
+
+    def read(self, stream: Stream, partition: int, start: int, *, records_max: int, bytes_max: int) -> list[Record]:
+        """The records from `start` on: at most so many, with values of at most so many bytes in all, but at
+        least one if there is one; none at the end. Raises TrimmedError when `start` is below the first retained.
+        """
+
+    def bounds(self, stream: Stream, partition: int) -> Bounds: ...
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go of the log; a second time does nothing.
+
+        Not to be called by a future's callback, which runs on a thread that this waits for.
+        """
+
+
+class Log(ReadableLog, Protocol):
+    """One log. Every method may be called from any thread."""
 
     def submit(self, entries: Sequence[Entry]) -> Future[list[int]]:
         """Append the entries; the future has their positions, in the order given, once all of them are durable.
@@ -124,13 +141,6 @@ class Log(Protocol):
     def append(self, entries: Sequence[Entry]) -> list[int]:
         """`submit`, waited for."""
 
-    def read(self, stream: Stream, partition: int, start: int, *, records_max: int, bytes_max: int) -> list[Record]:
-        """The records from `start` on: at most so many, with values of at most so many bytes in all, but at
-        least one if there is one; none at the end. Raises TrimmedError when `start` is below the first retained.
-        """
-
-    def bounds(self, stream: Stream, partition: int) -> Bounds: ...
-
     def trim(self, stream: Stream, partition: int, below: int) -> None:
         """Let go of every record below this position, for good; beyond the end means all of them."""
 
@@ -139,12 +149,6 @@ class Log(Protocol):
 
         Raises LogError when the log is closed meanwhile, LogGoneError when its owner went away. A log that cannot be
         reached may wait in vain; the next read says so.
-        """
-
-    def close(self) -> None:
-        """Finish what was submitted, then let go of the log; a second time does nothing.
-
-        Not to be called by a future's callback, which runs on a thread that this waits for.
         """
 
 

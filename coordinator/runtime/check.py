@@ -17,10 +17,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from coordinator.logs.port import Stream, TrimmedError
-from coordinator.logs.reader import LogReader
+from coordinator.logs.port import ReadableLog, Stream, TrimmedError
 from coordinator.model import limits
-from coordinator.model.errors import CallerError, CorruptionError
+from coordinator.model.errors import CorruptionError
 from coordinator.partition.machine import Machine
 from coordinator.partition.state import State
 from coordinator.runtime.layout import DataDirectory
@@ -47,28 +46,20 @@ class PartitionCheck(NamedTuple):
     """Position of the snapshot that was replayed from; -1 for the log's beginning."""
 
 
-def check(path: Path, archive: SnapshotArchive | None = None) -> Iterator[PartitionCheck]:
-    """Check all partitions of a data directory, one after another. Works beside a live server.
+def check(data: DataDirectory, log: ReadableLog, archive: SnapshotArchive | None = None) -> Iterator[PartitionCheck]:
+    """Check all stores of a data directory, one after another. Works beside a live server.
 
-    Raises CallerError when there is no log in the directory, TransientError when snapshots are needed and cannot be
-    reached.
+    Raises TransientError when snapshots are needed and cannot be reached.
     """
-    data = DataDirectory(path)
-    if not data.log.exists():
-        raise CallerError(f"there is no log in {path}; give --data the directory that the server was started with")
-    log = LogReader(data.log)
-    try:
-        for partition in range(log.counts[Stream.COMMANDS]):
-            try:
-                yield _check_partition(data, log, partition, archive)
-            except (CorruptionError, TrimmedError) as error:
-                yield PartitionCheck(partition, -1, 0, [str(error)])
-    finally:
-        log.close()
+    for partition in range(log.partitions(Stream.COMMANDS)):
+        try:
+            yield _check_partition(data, log, partition, archive)
+        except (CorruptionError, TrimmedError) as error:
+            yield PartitionCheck(partition, -1, 0, [str(error)])
 
 
 def _check_partition(
-    data: DataDirectory, log: LogReader, partition: int, archive: SnapshotArchive | None
+    data: DataDirectory, log: ReadableLog, partition: int, archive: SnapshotArchive | None
 ) -> PartitionCheck:
     path = data.store(partition)
     if not path.exists():
@@ -94,7 +85,7 @@ def _check_partition(
         reader.close()
 
 
-def _fresh(log: LogReader, state: State, archive: SnapshotArchive | None, folder: Path) -> SqliteStore:
+def _fresh(log: ReadableLog, state: State, archive: SnapshotArchive | None, folder: Path) -> SqliteStore:
     """An empty store, or that of a snapshot where the log does not go back to its beginning."""
     path = folder / "replayed.sqlite"
     if archive is not None and log.bounds(Stream.COMMANDS, state.partition).first > 0:
@@ -105,7 +96,7 @@ def _fresh(log: LogReader, state: State, archive: SnapshotArchive | None, folder
     return SqliteStore(path)
 
 
-def replay(log: LogReader, store: Store, state: State) -> tuple[int, list[str]]:
+def replay(log: ReadableLog, store: Store, state: State) -> tuple[int, list[str]]:
     """Apply the log to the store, from where that stands up to the state's position.
 
     Where it stood, and what keeps that from being possible.

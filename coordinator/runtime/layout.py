@@ -8,6 +8,9 @@ partition-N.snapshot  while a snapshot is made: the copy (the worker's)
 partition-N.restored  while one is restored: what was fetched (whoever holds the store's lock)
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +22,7 @@ from coordinator.model import limits
 from coordinator.model.errors import CallerError
 
 PARTITIONS_DEFAULT: Final = 4
+_STORE: Final = re.compile(r"partition-(\d+)\.sqlite")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class DataDirectory:
             text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
             raise CallerError(text, field="data") from error
 
+    def stores(self) -> list[int]:
+        """The partitions whose stores are there."""
+        found = (_STORE.fullmatch(path.name) for path in self.path.glob("partition-*.sqlite"))
+        return sorted(int(match[1]) for match in found if match)
+
     def snapshot(self, partition: int) -> Path:
         """The folder in which a snapshot of the partition is made."""
         return self.path / f"partition-{partition}.snapshot"
@@ -80,6 +89,19 @@ class DataDirectory:
                 "leave --partitions out, or use another --data",
                 field="partitions",
             ) from error
+
+    @contextmanager
+    def read_log(self) -> Iterator[LogReader]:
+        """The log, for who only reads it, beside a server or without one. Raises CallerError when there is none."""
+        if not self.log.exists():
+            raise CallerError(
+                f"there is no log in {self.path}; give --data the directory that the server was started with"
+            )
+        log = LogReader(self.log)
+        try:
+            yield log
+        finally:
+            log.close()
 
     def _partitions_there(self) -> int:
         """How many partitions the directory's log has, 0 when there is none yet."""

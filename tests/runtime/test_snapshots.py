@@ -136,6 +136,18 @@ def test_a_damaged_snapshot_is_passed_over_and_the_next_older_one_is_used(
     assert partition.dump() == before
 
 
+def test_bytes_are_compared_with_the_name_even_where_they_would_do(
+    partition: Partition, archive: SnapshotArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition.grow(10)
+    name = partition.snapshot()
+    with monkeypatch.context() as otherwise:
+        otherwise.setattr(copies, "_LEVEL", 3)
+        copies.pack(partition.path, object_of(archive, name))
+    with pytest.raises(CorruptionError, match="does not have the bytes that it was made with"):
+        making.fetch(name, archive, tmp_path)
+
+
 def test_an_object_that_holds_another_snapshot_than_its_name_says_is_passed_over(
     partition: Partition, archive: SnapshotArchive, said: Logged, tmp_path: Path
 ) -> None:
@@ -492,7 +504,7 @@ def test_check_replays_a_trimmed_log_from_the_oldest_snapshot(partition: Partiti
         partition.grow(10)
         keeping.look()
     partition.grow(5)
-    [found] = check(partition.data.path, archive)
+    [found] = check(partition.data, partition.log, archive)
     assert (found.differences, found.position, found.since) == ([], 34, 19)
     assert found.rows == len(partition.dump())
 
@@ -505,14 +517,14 @@ def test_check_finds_a_flipped_row_behind_a_trimmed_log(partition: Partition, ar
     connection = apsw.Connection(str(partition.path))
     connection.execute("UPDATE invocation SET retry = 7 WHERE seq = 3").fetchall()
     connection.close()
-    [found] = check(partition.data.path, archive)
+    [found] = check(partition.data, partition.log, archive)
     assert len(found.differences) == 1
 
 
 def test_check_says_what_it_lacks_for_a_trimmed_log(partition: Partition) -> None:
     partition.grow(30)
     partition.log.trim(Stream.COMMANDS, 0, 20)
-    [found] = check(partition.data.path)
+    [found] = check(partition.data, partition.log)
     assert found.differences == [
         "the log begins at position 20 and cannot be replayed from its beginning; name with --snapshots where the "
         "snapshots are, one of which must be of position 19 or later"

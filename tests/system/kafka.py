@@ -35,7 +35,7 @@ class Process:
         self.process: subprocess.Popen[bytes] | None = None
         self._bootstrap, self._roles = bootstrap, roles
         self._log = directory / "log"
-        self._env = {kafka_variable(name): value for name, value in properties.items()}
+        self.env = {kafka_variable(name): value for name, value in properties.items()}
         directory.mkdir()
 
     def start(self) -> Self:
@@ -49,7 +49,7 @@ class Process:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env=Cli(self.directory, self.url).env | self._env,
+                env=Cli(self.directory, self.url).env | self.env,
             )
         return self
 

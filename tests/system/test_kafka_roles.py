@@ -1,13 +1,17 @@
 """Several processes on a real broker are one server, and go on when some of them do not."""
 
+import json
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 
+from coordinator.logs.kafka import KafkaLog
+from coordinator.logs.port import Stream
 from tests.http.surface import assert_problem
 from tests.kafka.broker import Broker
 from tests.system.kafka import SESSION_S, Process, System, system
@@ -151,6 +155,34 @@ def test_another_process_becomes_the_coordinator_and_participants_follow_it(kafk
             assert output(of, during, timeout="2m")["input"] == "2"
             assert of.batch(before["id"]) == before
             assert of.do("kill", {"service": "Stays"}, reason="nothing is left")["state"] == "completed"
+
+
+def test_a_partition_moves_to_a_machine_without_its_store_by_a_snapshot(kafka: str, tmp_path: Path) -> None:
+    with System(tmp_path / "system", kafka, partitions=1) as of:
+        old, new = of.process_with("partitions"), of.process_with("partitions")
+        for worker in (old, new):
+            worker.env |= {"COORDINATOR_SNAPSHOTS": str(tmp_path / "snapshots"), "COORDINATOR_SNAPSHOT_INTERVAL": "1ms"}
+        old.start()
+        of.front(of.process_with("requests,http").start())
+        eventually(of.is_ready, within_s=PATIENCE_S, says=of.said)
+        with closing(KafkaLog(of.settings)) as log:
+            ids = []
+
+            def trimmed() -> bool:
+                ids.append(of.send("Travels/light"))
+                return log.bounds(Stream.COMMANDS, 0).first > 0
+
+            eventually(trimmed, within_s=PATIENCE_S, says=of.said)
+            before = of.list("service=Travels")
+            old.kill()
+            new.start()
+            eventually(of.is_ready, within_s=PATIENCE_S, says=of.said)
+            assert "store restored from a snapshot" in new.said()
+            assert of.list("service=Travels") == before
+            assert len(before) == len(ids)
+            places = ["--log", f"kafka://{kafka}", "--data", str(new.data), "--snapshots", str(tmp_path / "snapshots")]
+            found = of.cli("check", *places, **new.env)
+            assert (found.returncode, json.loads(found.stdout)["differences"]) == (0, [])
 
 
 def test_brokers_that_are_gone_are_said_to_be_and_waited_for(own_brokers: None, tmp_path: Path) -> None:

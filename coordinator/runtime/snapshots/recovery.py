@@ -8,13 +8,12 @@ for records that are gone.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import structlog
 import xxhash
 
-from coordinator.logs.port import Bounds, Record, Stream, TrimmedError
+from coordinator.logs.port import ReadableLog, Stream, TrimmedError
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.partition.state import State
 from coordinator.runtime.layout import DataDirectory
@@ -26,15 +25,6 @@ from coordinator.stores.reader import StoreReader
 from coordinator.stores.sqlite import SqliteStore, errors_of
 
 logger = structlog.get_logger(__name__)
-
-
-class ReadableLog(Protocol):
-    """As much of a log as is needed to tell which snapshots belong to it."""
-
-    @property
-    def identity(self) -> str: ...
-    def read(self, stream: Stream, partition: int, start: int, *, records_max: int, bytes_max: int) -> list[Record]: ...
-    def bounds(self, stream: Stream, partition: int) -> Bounds: ...
 
 
 def open_store(data: DataDirectory, log: ReadableLog, partition: int, archive: SnapshotArchive | None) -> SqliteStore:
