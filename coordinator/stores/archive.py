@@ -88,6 +88,10 @@ class Listed(NamedTuple):
     """When it was put there, in microseconds since the epoch."""
 
 
+class SnapshotGoneError(TransientError):
+    """It was removed since it was listed, as snapshots are when there are newer ones."""
+
+
 class SnapshotArchive:
     """Snapshots in one place. All methods raise TransientError when it cannot be reached or refuses."""
 
@@ -164,7 +168,11 @@ class SnapshotArchive:
 
     def _chunks(self, name: SnapshotName) -> Iterator[bytes]:
         with self._errors():
-            for chunk in obstore.get(self._store, name.key).stream(min_chunk_size=_CHUNK_BYTES):
+            try:
+                found = obstore.get(self._store, name.key)
+            except (NotFoundError, FileNotFoundError):
+                raise SnapshotGoneError(f"{name} is not in {self.place} any more; try again") from None
+            for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
 
     @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.model.errors import CallerError, TransientError
-from coordinator.stores.archive import SnapshotArchive, SnapshotName
+from coordinator.stores.archive import SnapshotArchive, SnapshotGoneError, SnapshotName
 from coordinator.stores.copies import sha256
 from tests.s3 import BUILD_S, S3Server
 
@@ -102,7 +102,7 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(place: Place, tmp_path
     place.archive.delete(name)
     place.archive.delete(name)
     assert place.archive.list("log", 0) == []
-    with pytest.raises(TransientError, match="cannot be used for now"):
+    with pytest.raises(SnapshotGoneError):
         place.archive.is_whole(name)
 
 
@@ -139,3 +139,10 @@ def test_a_name_is_read_as_it_was_written() -> None:
     assert SnapshotName.parse(name.key) == name
     assert SnapshotName.parse(name.key + ".tmp") is None
     assert SnapshotName.parse(name.key.replace("=3A", ":")) is None
+
+
+def test_a_bucket_that_is_not_there_is_said_to(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TransientError, match="the snapshots in s3://nowhere/at-all cannot be used for now"):
+        SnapshotArchive("s3://nowhere/at-all", make=True).list("log", 0)

@@ -20,7 +20,7 @@ from coordinator.runtime.snapshots import apart, making, recovery
 from coordinator.runtime.snapshots.keeper import SnapshotKeeper
 from coordinator.runtime.snapshots.policy import SnapshotPolicy
 from coordinator.stores import copies
-from coordinator.stores.archive import SnapshotArchive, SnapshotName
+from coordinator.stores.archive import SnapshotArchive, SnapshotGoneError, SnapshotName
 from coordinator.stores.sqlite import SqliteStore
 from tests.snapshots import Partition, damage
 
@@ -276,6 +276,27 @@ def test_an_archive_that_is_needed_is_waited_for(partition: Partition, monkeypat
 
     monkeypatch.setattr(SnapshotArchive, "list", at_last)
     assert partition.apply().records == 1
+
+
+def test_a_snapshot_that_is_removed_meanwhile_is_not_missed(
+    partition: Partition, archive: SnapshotArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition.grow(10)
+    names = [partition.snapshot()]
+    partition.grow(10)
+    names.append(partition.snapshot())
+    partition.log.trim(Stream.COMMANDS, 0, 5)
+    partition.lose_store()
+    partition.append(1)
+    listed = archive.list()
+    for name in names[:1]:
+        archive.delete(name)
+    monkeypatch.setattr(SnapshotArchive, "list", lambda *_: listed)
+    name, _ = next(recovery.usable(partition.log, 0, archive, partition.data.path, oldest=True))
+    assert name == names[1]
+    archive.delete(names[1])
+    with pytest.raises(SnapshotGoneError):
+        list(recovery.usable(partition.log, 0, archive, partition.data.path))
 
 
 def unreachable(*_: object) -> None:

@@ -180,6 +180,7 @@ def test_a_partition_moves_to_a_machine_without_its_store_by_a_snapshot(kafka: s
             assert "store restored from a snapshot" in new.said()
             assert of.list("service=Travels") == before
             assert len(before) == len(ids)
+            assert new.stop() == 0
             places = ["--log", f"kafka://{kafka}", "--data", str(new.data), "--snapshots", str(tmp_path / "snapshots")]
             found = of.cli("check", *places, **new.env)
             assert (found.returncode, json.loads(found.stdout)["differences"]) == (0, [])

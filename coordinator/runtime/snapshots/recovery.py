@@ -18,7 +18,7 @@ from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.partition.state import State
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.snapshots.making import fetch, scratch
-from coordinator.stores.archive import Listed, SnapshotArchive, SnapshotName
+from coordinator.stores.archive import Listed, SnapshotArchive, SnapshotGoneError, SnapshotName
 from coordinator.stores.copies import put_in_place
 from coordinator.stores.lock import StoreLock
 from coordinator.stores.reader import StoreReader
@@ -93,15 +93,25 @@ def restore(data: DataDirectory, log: ReadableLog, partition: int, archive: Snap
 def usable(
     log: ReadableLog, partition: int, archive: SnapshotArchive, folder: Path, *, oldest: bool = False
 ) -> Iterator[tuple[SnapshotName, Path]]:
-    """Snapshots that the log goes on from, each fetched and verified when it is asked for; the newest first."""
+    """Snapshots that the log goes on from, each fetched and verified when it is asked for; the newest first.
+
+    Raises TransientError when the archive cannot be reached, and in the end when one was removed meanwhile: there are
+    newer ones.
+    """
+    gone: SnapshotGoneError | None = None
     listed = belonging(log, partition, archive)
     for name, *_ in reversed(listed) if oldest else listed:
         try:
             copy = fetch(name, archive, folder)
+        except SnapshotGoneError as error:
+            gone = error
+            continue
         except CorruptionError as error:
             logger.error("snapshot passed over", partition=partition, position=name.position, reason=str(error))
             continue
         yield name, copy
+    if gone is not None:
+        raise gone
 
 
 def belonging(log: ReadableLog, partition: int, archive: SnapshotArchive) -> list[Listed]:
