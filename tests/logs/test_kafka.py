@@ -160,7 +160,7 @@ class TestTopics:
         settings = KafkaSettings(kafka, {"topic.prefix": f"test-{secrets.token_hex(6)}."})
         wrong = NewTopic(settings.topic(Stream.PROGRESS), 2, 1, topic_configs={"retention.ms": "1000"})
         administer(settings, lambda admin: admin.create_topics([wrong]))
-        assert sum(topic.created for topic in create_or_verify(settings, 2)) == 4
+        assert sum(topic.created for topic in create_or_verify(settings, 2)) == 5
         found = {topic.topic: topic for topic in create_or_verify(settings)}
         assert not any(topic.created for topic in found.values())
         different = [topic for topic in found.values() if topic.differences]
@@ -168,8 +168,8 @@ class TestTopics:
         assert different[0].differences == [
             "it has 2 partitions and 1 are wanted; only a new topic can have others",
             "message.timestamp.type is CreateTime and has to be LogAppendTime; set it with kafka-configs.sh --alter",
-            "retention.ms is 1000 and has to be -1; set it with kafka-configs.sh --alter",
             "max.message.bytes is 1048588 and has to be 1049600; set it with kafka-configs.sh --alter",
+            "retention.ms is 1000 and has to be -1; set it with kafka-configs.sh --alter",
         ]
 
 
