@@ -300,8 +300,7 @@ def forget(m: "Machine") -> None:
     for request, state in list(islice(m.batches.items(), 2 * limits.PENDING_BATCHES_MAX)):
         kept_until = max(state.not_after, state.at) + limits.REMEMBERED_US + m.state.max_retention
         under_way = state.owes or state.work_open or state.phase not in (*_OVER, Phase.ANNOUNCED)
-        kills = state.kill is not None and state.kill.phase is Phase.PENDING
-        if m.now < kept_until or under_way or kills or state.awaits_grace:
+        if m.now < kept_until or under_way or state.kill_in_force is not None or state.awaits_grace:
             continue
         del m.batches[request]
         for position in (*state.positions, state.announced_at):

@@ -65,9 +65,10 @@ def killed(m: "Machine", pending: Pending) -> None:
 def call_off(m: "Machine", state: BatchState) -> None:
     """The cancel is aborted: what its grace has not killed by now, it never will."""
     m.graces.pop(state.position, None)
-    if state.kill is not None and state.kill.phase is Phase.PENDING:
-        batches.take_off(m, state.kill)
-        state.kill.phase = Phase.ABORTED
+    kill = state.kill_in_force
+    if kill is not None:
+        batches.take_off(m, kill)
+        kill.phase = Phase.ABORTED
     m.note(state)
 
 

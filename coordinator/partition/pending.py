@@ -111,7 +111,7 @@ def in_force(states: Iterable[BatchState], store: Members) -> list[Pending]:
     for state in states:
         if state.phase is Phase.PENDING:
             found.append(Pending(state, store))
-        if state.kill is not None and state.kill.phase is Phase.PENDING:
-            found.append(Pending(state.kill, store, state))
+        if (kill := state.kill_in_force) is not None:
+            found.append(Pending(kill, store, state))
     found.sort(key=lambda pending: pending.position)
     return found

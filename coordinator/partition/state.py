@@ -138,9 +138,14 @@ class BatchState(msgspec.Struct):
         return tuple(at for at in (self.position, self.committed_at, kill) if at is not None)
 
     @property
+    def kill_in_force(self) -> "BatchState | None":
+        """The kill of its grace while rows are to be caught up with it."""
+        return self.kill if self.kill is not None and self.kill.phase is Phase.PENDING else None
+
+    @property
     def awaits_grace(self) -> bool:
         """Whether there may be something left for its grace to kill."""
-        if self.grace is None or self.aborted or (self.kill is not None and self.kill.phase is not Phase.PENDING):
+        if self.grace is None or self.aborted or (self.kill is not None and self.kill_in_force is None):
             return False
         return self.phase in (Phase.PENDING, Phase.PREPARED) or self.tally.signalled > 0
 
