@@ -159,7 +159,19 @@ class Service(AnyService):
         return self._declared(function, name, raw=raw)
 
 
-class VirtualObject(AnyService):
+class KeyedService(AnyService):
+    """What a VirtualObject and a Workflow have in common: keys with state."""
+
+    @overload
+    def shared(self, function: F) -> F: ...
+    @overload
+    def shared(self, *, name: str | None = None, raw: bool = False) -> Callable[[F], F]: ...
+    def shared(self, function: F | None = None, *, name: str | None = None, raw: bool = False) -> Any:
+        """Declare a handler that runs beside the others of its key, and only reads its state."""
+        return self._declared(function, name, raw=raw, shared=True)
+
+
+class VirtualObject(KeyedService):
     """Handlers of keys. Each key has state, and one invocation at a time that may change it, in order of arrival."""
 
     type = ServiceType.VIRTUAL_OBJECT
@@ -172,16 +184,8 @@ class VirtualObject(AnyService):
         """Declare a handler that has its key for itself. As of a Service."""
         return self._declared(function, name, raw=raw)
 
-    @overload
-    def shared(self, function: F) -> F: ...
-    @overload
-    def shared(self, *, name: str | None = None, raw: bool = False) -> Callable[[F], F]: ...
-    def shared(self, function: F | None = None, *, name: str | None = None, raw: bool = False) -> Any:
-        """Declare a handler that runs beside the others of its key, and only reads its state."""
-        return self._declared(function, name, raw=raw, shared=True)
 
-
-class Workflow(AnyService):
+class Workflow(KeyedService):
     """One run for each key, and shared handlers that look at its state meanwhile and afterwards."""
 
     type = ServiceType.WORKFLOW
@@ -208,14 +212,6 @@ class Workflow(AnyService):
         if any(not handler.shared for handler in self.handlers.values()):
             raise ValueError(f"{self.name} has its run already; declare the others with @shared")
         return self._declared(function, name, raw=raw)
-
-    @overload
-    def shared(self, function: F) -> F: ...
-    @overload
-    def shared(self, *, name: str | None = None, raw: bool = False) -> Callable[[F], F]: ...
-    def shared(self, function: F | None = None, *, name: str | None = None, raw: bool = False) -> Any:
-        """Declare a handler that runs beside the workflow, and only reads its state."""
-        return self._declared(function, name, raw=raw, shared=True)
 
 
 def _name(name: str, whose: str) -> str:
