@@ -24,6 +24,7 @@ from bench import (
     scale,
     steps,
     sweep,
+    takeover,
     throughput,
 )
 from bench.session import Numbers, Others, Session
@@ -39,6 +40,7 @@ FIGURES: Final[dict[str, Figure]] = {
     "replay": replay.measure,
     "steps": steps.measure,
     "cancels": cancels.measure,
+    "takeover": takeover.measure,
 }
 """All but `load`, which makes what they start from and comes first."""
 

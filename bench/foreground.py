@@ -35,7 +35,7 @@ def measure(session: Session) -> Numbers:
         session.say(f"foreground: round {round + 1} of {scale.foreground_rounds}")
         with session.large() as folder, System(folder) as system:
             system.start()
-            traffic = _Traffic(system, scale.foreground_per_s, round)
+            traffic = Traffic(system, scale.foreground_per_s, round)
             traffic.start()
             time.sleep(_WARM_S)
             warm = time.perf_counter()
@@ -68,7 +68,7 @@ def measure(session: Session) -> Numbers:
     }
 
 
-class _Traffic:
+class Traffic:
     """Invokes at a steady rate, and the participant that completes them."""
 
     def __init__(self, system: System, per_s: int, round: int) -> None:

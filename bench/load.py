@@ -42,6 +42,7 @@ def measure(session: Session) -> Numbers:
         "append_per_s": scale.matching / append_s,
         "append_p50_ms": append_ms,
         "load_per_s": (last - first) / load_s,
+        "takeover_log_s": load_s,
         "longest_step_load_ms": longest,
         "rss_mb": rss,
         "rss_anon_mb": anon,

@@ -53,6 +53,10 @@ TARGETS: Final = (
         beside=(("trees", "cancelled_trees_per_s"), ("killed", "kills_of_trees_per_s")),
     ),
     Target(
+        "takeover_snapshot_s", "take-over from a snapshot, 1m rows", most=30.0, unit=" s",
+        beside=(("log alone s", "takeover_log_s"), ("making one s", "snapshot_s"), ("MiB", "snapshot_mb")),
+    ),
+    Target(
         "rss_mb", "memory of a worker, 1m rows", most=300.0, unit=" MiB",
         beside=(("anonymous", "rss_anon_mb"), ("10k rows", "rss_10k_mb")),
     ),
@@ -63,7 +67,7 @@ TARGETS: Final = (
 )  # fmt: skip
 STEPS: Final = tuple(
     f"longest_step_{of}_ms"
-    for of in ("load", "sweep", "foreground", "records", "key_load", "key", "children_load", "children")
+    for of in ("load", "sweep", "foreground", "records", "key_load", "key", "children_load", "children", "snapshot")
 )
 
 

@@ -27,6 +27,7 @@ from coordinator.partition.outputs import Answer
 from coordinator.partition.state import State
 from coordinator.runtime.channel import Applied, Standing, Told
 from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
 from coordinator.runtime.workers import WorkerPool
 
 PATIENCE_S: Final = 300.0
@@ -42,13 +43,13 @@ OnApplied = Callable[[float, Sequence[Answer]], None]
 class System:
     """A data directory with one partition and, from `start` on, its owner."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, snapshots: SnapshotPolicy | None = None) -> None:
         self._data = DataDirectory(folder)
         self.log: Final = self._data.open_log(1)
         self.store_path: Final = self._data.store(0)
         self.log_path: Final = self._data.log
         self.on_applied: OnApplied | None = None
-        self._pool = WorkerPool(self._data, self.log, 1, self._told)
+        self._pool = WorkerPool(self._data, self.log, 1, self._told, snapshots)
         self._changed = threading.Condition()
         self._positions: list[int] = []
         self._times: list[float] = []

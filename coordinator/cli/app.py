@@ -2,7 +2,7 @@
 
 import typer
 
-from coordinator.cli import batches, importing, invocations, system
+from coordinator.cli import batches, importing, invocations, snapshots, system, topics
 
 app = typer.Typer(
     name="coordinator",
@@ -21,9 +21,12 @@ app.command("serve")(system.serve)
 app.command("import")(importing.import_)
 app.add_typer(invocations.group, name="invocations")
 app.add_typer(batches.group, name="batches")
+app.add_typer(topics.group, name="topics")
 app.command("partitions")(system.partitions)
 app.command("check")(system.check)
+app.add_typer(snapshots.group, name="snapshot")
 
 for alias in ("invocation", "inv"):
     app.add_typer(invocations.group, name=alias, hidden=True)
 app.add_typer(batches.group, name="batch", hidden=True)
+app.add_typer(snapshots.group, name="snapshots", hidden=True)

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
+from coordinator.cli import settings
+
 TIME: Final = "RFC 3339, or an age such as 2h or 7d."
 
 
@@ -62,6 +64,39 @@ class BatchFlags:
     def plain(self) -> bool:
         """Whether nothing is asked that only a batch can do."""
         return self == BatchFlags(yes=self.yes, wait=self.wait)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SnapshotFlags:
+    """Snapshots that the server makes by itself."""
+
+    snapshots: settings.Snapshots = None
+    snapshot_records: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            envvar="COORDINATOR_SNAPSHOT_RECORDS",
+            min=1,
+            help="Snapshot a partition after so many records.  [default: 1000000]",
+        ),
+    ] = None
+    snapshot_interval: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            envvar="COORDINATOR_SNAPSHOT_INTERVAL",
+            help="Or after so long, if there were any records.  [default: 1h]",
+        ),
+    ] = None
+    snapshot_keep: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            envvar="COORDINATOR_SNAPSHOT_KEEP",
+            min=2,
+            help="How many stay; the log is trimmed below the oldest of them.  [default: 2]",
+        ),
+    ] = None
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

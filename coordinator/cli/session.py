@@ -12,6 +12,8 @@ from coordinator.model.errors import CallerError, ConflictError, CoordinatorErro
 
 if TYPE_CHECKING:
     from coordinator.client import Client
+    from coordinator.logs.port import ReadableLog
+    from coordinator.runtime.layout import DataDirectory
 
 T = TypeVar("T")
 
@@ -62,6 +64,36 @@ def failures() -> Iterator[None]:
         fail(str(error), exit_of(error))
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def failures_of_log() -> Iterator[None]:
+    """Turn what the log refuses into the end of the command."""
+    from coordinator.logs.port import LogError, LogLockedError
+
+    try:
+        yield
+    except LogLockedError as error:
+        fail(str(error), Exit.CONFLICT)
+    except LogError as error:
+        fail(str(error), Exit.FAILED)
+
+
+@contextlib.contextmanager
+def reading(log: str | None, data: "DataDirectory") -> "Iterator[ReadableLog]":
+    """The log that `--log` names, for a command that only reads it. Needs no server."""
+    where = settings.log(log)
+    if where == settings.EMBEDDED:
+        with data.read_log() as reader:
+            yield reader
+        return
+    from coordinator.logs.kafka import KafkaLog
+
+    kafka = KafkaLog(settings.kafka(where))
+    try:
+        yield kafka
+    finally:
+        kafka.close()
 
 
 def run(url: str | None, body: "Callable[[Client], Awaitable[T]]") -> T:

@@ -1,12 +1,11 @@
 """The server itself: see it at work, run it, look at its partitions, check its data."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coordinator.cli import output, session, settings
+from coordinator.cli.flags import SnapshotFlags, grouped
 from coordinator.cli.output import Format, Output
 from coordinator.cli.session import Exit
 
@@ -30,16 +29,39 @@ def demo(
             raise typer.Exit(Exit.FAILED)
 
 
-def serve(data: settings.Data = None, partitions: settings.Partitions = None, listen: settings.Listen = None) -> None:
+@grouped
+def serve(
+    *,
+    flags: SnapshotFlags,
+    data: settings.Data = None,
+    partitions: settings.Partitions = None,
+    listen: settings.Listen = None,
+    log: settings.Log = None,
+    roles: settings.Roles = None,
+    advertise: settings.Advertise = None,
+) -> None:
     """Run the server until Ctrl-C or SIGTERM.
 
-    Everything that was acknowledged is there at the next start, however it ends.
+    Everything that was acknowledged is there at the next start, however it ends. With --snapshots it makes snapshots
+    of its partitions and trims the log below the oldest that it keeps. On Kafka any number of processes are one
+    server, each with the roles that it is given.
     """
     from coordinator.http.serve import Settings
     from coordinator.http.serve import serve as run
 
-    with session.failures(), _failures_of_log():
-        run(Settings(settings.data(data), settings.partitions(partitions), settings.listen(listen)))
+    with session.failures(), session.failures_of_log():
+        where = settings.log(log)
+        run(
+            Settings(
+                data=settings.data(data),
+                partitions=settings.partitions(partitions),
+                listen=settings.listen(listen),
+                kafka=None if where == settings.EMBEDDED else settings.kafka(where),
+                roles=settings.roles(roles),
+                advertise=settings.advertise(advertise),
+                snapshots=settings.snapshot_policy(flags),
+            )
+        )
 
 
 def partitions(output_format: Output = None, url: settings.Url = None) -> None:
@@ -59,39 +81,33 @@ def partitions(output_format: Output = None, url: settings.Url = None) -> None:
     writer.close(len(found))
 
 
-def check(data: settings.Data = None) -> None:
+def check(data: settings.Data = None, log: settings.Log = None, snapshots: settings.Snapshots = None) -> None:
     """Replay the log and compare it with the stores.
 
-    Works beside a live server, at what it has applied, and without one.
+    Works beside a live server, at what it has applied, and without one. A log that was trimmed is replayed from a
+    snapshot.
     """
     from coordinator.runtime.check import check as check_partitions
+    from coordinator.runtime.layout import DataDirectory
+    from coordinator.stores.archive import SnapshotArchive
 
     equal = True
-    with session.failures(), _failures_of_log():
-        for found in check_partitions(settings.data(data)):
-            equal = equal and not found.differences
-            _report(found)
+    with session.failures(), session.failures_of_log():
+        place, directory = settings.snapshots(snapshots), DataDirectory(settings.data(data))
+        archive = None if place is None else SnapshotArchive(place, make=False)
+        with session.reading(log, directory) as source:
+            for found in check_partitions(directory, source, archive):
+                equal = equal and not found.differences
+                _report(found)
     if not equal:
         raise typer.Exit(Exit.FAILED)
-
-
-@contextlib.contextmanager
-def _failures_of_log() -> Iterator[None]:
-    """Turn what the log refuses into the end of the command."""
-    from coordinator.logs.port import LogError, LogLockedError
-
-    try:
-        yield
-    except LogLockedError as error:
-        session.fail(str(error), Exit.CONFLICT)
-    except LogError as error:
-        session.fail(str(error), Exit.FAILED)
 
 
 def _report(found: "PartitionCheck") -> None:
     if not output.for_people():
         output.say(output.json_text(found._asdict()))
     elif not found.differences:
-        output.say(f"partition {found.partition}: {found.rows:,} facts equal at position {found.position}")
+        since = f", replayed from the snapshot at {found.since}" if found.since >= 0 else ""
+        output.say(f"partition {found.partition}: {found.rows:,} facts equal at position {found.position}{since}")
     for difference in found.differences:
         typer.echo(f"partition {found.partition} at position {found.position}: {difference}", err=True)

@@ -1,4 +1,4 @@
-"""Tables of invocations, batches and partitions, for people."""
+"""Tables of invocations, batches, partitions and snapshots, for people."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from coordinator.cli.watching import counts, duration, grace
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from coordinator.cli.snapshots import SnapshotInfo
     from coordinator.client import Invocation, PartitionInfo, Progress
 
 _COLOURS: Final = {
@@ -105,6 +106,18 @@ def show_partitions(partitions: Sequence["PartitionInfo"]) -> None:
         owner = f"[red]{_text(one.failure)}[/]" if one.failure else _text(one.owner or "nobody")
         table.add_row(str(one.partition), owner, str(one.position), str(one.lag), str(one.works), _text(pending))
     out.print(table)
+
+
+def show_snapshots(snapshots: Sequence["SnapshotInfo"]) -> None:
+    """All snapshots, one a line."""
+    now = datetime.now(UTC)
+    table = _table("LOG", "PARTITION", "POSITION", "AGE", "SIZE", "SHA-256", rest="SHA-256")
+    for one in snapshots:
+        size = f"{one.bytes / 2**20:,.1f} MiB"
+        table.add_row(
+            _text(one.log), str(one.partition), str(one.position), age(one.made_at, now), size, one.sha256[:16]
+        )
+    output.console().print(table)
 
 
 def age(since: str, now: datetime) -> str:

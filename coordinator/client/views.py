@@ -180,6 +180,12 @@ class PartitionInfo(msgspec.Struct, kw_only=True):
     records: int = 0
     """Applied by the present owner."""
     longest_step_us: int = 0
+    snapshot_position: int | None = None
+    """What has applied the newest snapshot; None without one."""
+    snapshot_at: str | None = None
+    """When that was made."""
+    snapshot_failures: int = 0
+    """Snapshots that its present owner could not make."""
 
 
 class ImportFault(msgspec.Struct, frozen=True):

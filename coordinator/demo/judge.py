@@ -42,7 +42,8 @@ def judge(data: DataDirectory, swept: Swept) -> list[Line]:
 
 def replayed(data: DataDirectory) -> Line:
     """The line on whether stores and log are equal, by a replay of the whole log."""
-    found = list(check(data.path))
+    with data.read_log() as log:
+        found = list(check(data, log))
     equal = not any(one.differences for one in found)
     rows = sum(one.rows for one in found)
     return Line("stores equal the log", "yes" if equal else "no", f"{rows:,} facts compared with a replay", equal)

@@ -14,11 +14,16 @@ from coordinator.http.reading import AnyRequest
 from coordinator.http.replies import JSON
 from coordinator.model import limits
 from coordinator.runtime.gateway import Gateway
+from coordinator.runtime.group.worker import Worker
 
 OPERATIONS: Final = "operations"
 """Where a route's `opt` has them."""
 GATEWAY: Final = "gateway"
 """Where the application's state has it."""
+WORKER: Final = "worker"
+"""Where the application's state has what owns partitions in this process, on Kafka."""
+KAFKA: Final = "kafka"
+"""Where the application's state has what is known of the brokers."""
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
@@ -86,3 +91,9 @@ def gateway_of(request: AnyRequest) -> Gateway:
     """The running system behind the application."""
     gateway: Gateway = request.app.state[GATEWAY]
     return gateway
+
+
+def worker_of(request: AnyRequest) -> Worker:
+    """What owns partitions in this process."""
+    worker: Worker = request.app.state[WORKER]
+    return worker

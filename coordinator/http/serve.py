@@ -5,18 +5,20 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
 
 from coordinator.http.app import create_app
+from coordinator.logs.kafka import KafkaSettings
 from coordinator.model.errors import CallerError
-from coordinator.runtime.gateway import Gateway
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.logging import configure_logging
-from coordinator.runtime.serve import running
+from coordinator.runtime.serve import Role, Running, running
+from coordinator.runtime.serve_on_kafka import running_on_kafka
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _SHUTDOWN_S = 3
 _OWNERS_S = 10
@@ -29,8 +31,15 @@ class Settings:
 
     data: Path
     partitions: int | None = None
-    """None takes the number that the data has, 4 for new data."""
+    """None takes the number that the data has, 4 for new data. On Kafka the topics have it."""
     listen: str = "127.0.0.1:9070"
+    kafka: KafkaSettings | None = None
+    """None: the log is the embedded one."""
+    roles: frozenset[Role] = frozenset(Role)
+    advertise: str | None = None
+    """HOST:PORT at which other processes reach this one; None takes `listen`."""
+    snapshots: SnapshotPolicy | None = None
+    """None makes no snapshots and trims nothing."""
 
 
 def serve(settings: Settings) -> None:
@@ -39,6 +48,7 @@ def serve(settings: Settings) -> None:
     Raises CallerError when the settings cannot be meant so, LogLockedError when another server has the data.
     """
     configure_logging()
+    _check(settings)
     sockets = _bound(settings.listen)
     try:
         asyncio.run(_serve(settings, sockets))
@@ -47,16 +57,42 @@ def serve(settings: Settings) -> None:
             one.close()
 
 
+def _check(settings: Settings) -> None:
+    if settings.kafka is None:
+        if settings.roles != frozenset(Role):
+            raise CallerError("--roles needs Kafka: on the embedded log one process has all of them", field="roles")
+        return
+    if settings.partitions is not None:
+        text = "--partitions is for new data; on Kafka give it to coordinator topics create, which makes the topics"
+        raise CallerError(text, field="partitions")
+    host, _ = _address(settings.advertise or settings.listen, "--advertise")
+    if host in ("0.0.0.0", "::", "*"):  # noqa: S104 - that nobody can be sent there is the point
+        text = "--listen is every address of the machine; say with --advertise HOST:PORT which one others reach it at"
+        raise CallerError(text, field="advertise")
+
+
 async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
-    async with running(DataDirectory(settings.data), settings.partitions) as gateway:
+    async with _system(settings) as parts:
         config = uvicorn.Config(
-            create_app(gateway),
+            create_app(parts.gateway, parts.worker, parts.kafka, public=Role.HTTP in settings.roles),
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=_SHUTDOWN_S,
         )
-        await _Server(config, gateway).serve(sockets)
+        await _Server(config, parts).serve(sockets)
+
+
+@contextlib.asynccontextmanager
+async def _system(settings: Settings) -> AsyncIterator[Running]:
+    data = DataDirectory(settings.data)
+    if settings.kafka is None:
+        async with running(data, settings.partitions, settings.snapshots) as gateway:
+            yield Running(gateway)
+        return
+    address = settings.advertise or settings.listen
+    async with running_on_kafka(settings.kafka, data, settings.roles, address, settings.snapshots) as parts:
+        yield parts
 
 
 class _Server(uvicorn.Server):
@@ -66,17 +102,19 @@ class _Server(uvicorn.Server):
     waits for requests that are under way, so those that may last are ended first.
     """
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+    def __init__(self, config: uvicorn.Config, running: Running) -> None:
         super().__init__(config)
-        self._gateway = gateway
+        self._running = running
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, after every partition was taken over or stands still: who is answered need not come again.
 
-        What takes longer is said by the answers, so that a server in trouble can be asked what it is.
+        What takes longer is said by the answers, so that a server in trouble can be asked what it is. On Kafka nothing
+        is waited for: the processes need one another to answer.
         """
         end = time.monotonic() + _OWNERS_S
-        while self._gateway.unowned and time.monotonic() < end:
+        gateway = None if self._running.kafka is not None else self._running.gateway
+        while gateway is not None and gateway.unowned and time.monotonic() < end:
             if self.should_exit:
                 return
             await asyncio.sleep(_LOOK_S)
@@ -84,7 +122,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more requests, and end those that are under way."""
-        self._gateway.end_waiting()
+        self._running.end_waiting()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -122,8 +160,9 @@ def _bound(listen: str) -> list[socket.socket]:
     return sockets
 
 
-def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
+def _address(text: str, option: str = "--listen") -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
-        raise CallerError(f"--listen {listen!r} is no address; write HOST:PORT, as 127.0.0.1:9070", field="listen")
+        field = option.removeprefix("--")
+        raise CallerError(f"{option} {text!r} is no address; write HOST:PORT, as 127.0.0.1:9070", field=field)
     return host.strip("[]"), int(port)

@@ -9,6 +9,7 @@ import msgspec
 
 from coordinator.http.batch_body import decode
 from coordinator.http.contract import Body, Operation, Success, gateway_of, route
+from coordinator.http.passing import where_the_sessions_are
 from coordinator.http.reading import AnyRequest, query, read_body, segment
 from coordinator.http.replies import Reply, StreamReply, json_reply
 from coordinator.model import limits
@@ -47,9 +48,10 @@ _encode: Final = msgspec.msgpack.Encoder().encode
         summary="Connect a participant: a process that runs handlers of a deployment",
         body=Body("Whose handlers, and how many at once", SessionBody),
         answers={201: Success("It has begun, and lasts as long as it is renewed", SessionView, headers=("Location",))},
-        problems=(400, 404, 413, 429),
+        problems=(400, 404, 413, 429, 503),
     ),
 )
+@where_the_sessions_are
 async def open_session(request: AnyRequest) -> Reply:
     """Begin a session."""
     query(request)
@@ -66,9 +68,10 @@ async def open_session(request: AnyRequest) -> Reply:
         id="streamDeliveries",
         summary="What is delivered to the session, as it comes; replaces the stream that it had before",
         answers={200: Success("Frames, each a delivery, or empty as a sign of life", media=FRAMES)},
-        problems=(400, 404),
+        problems=(400, 404, 503),
     ),
 )
+@where_the_sessions_are
 async def stream_deliveries(request: AnyRequest) -> Reply:
     """Stream until the session, the connection or the server ends."""
     query(request)
@@ -87,6 +90,7 @@ async def stream_deliveries(request: AnyRequest) -> Reply:
         problems=(400, 404, 413, 503),
     ),
 )
+@where_the_sessions_are
 async def report(request: AnyRequest) -> Reply:
     """Apply them, and answer when all are."""
     query(request)
@@ -102,9 +106,10 @@ async def report(request: AnyRequest) -> Reply:
         id="leaveSession",
         summary="End the session at once; what it has is delivered to others",
         answers={204: Success("It is over", media=None)},
-        problems=(400, 404),
+        problems=(400, 404, 503),
     ),
 )
+@where_the_sessions_are
 async def leave_session(request: AnyRequest) -> Reply:
     """Leave."""
     query(request)

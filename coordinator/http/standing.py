@@ -6,11 +6,14 @@ from typing import Any, Final
 import msgspec
 
 from coordinator.http import metrics, problems
-from coordinator.http.contract import Operation, Success, gateway_of, route
-from coordinator.http.metrics import HttpMetrics
+from coordinator.http.contract import GATEWAY, KAFKA, WORKER, Operation, Success, gateway_of, route
+from coordinator.http.metrics import BrokersView, HttpMetrics, Shown
 from coordinator.http.openapi import document
 from coordinator.http.reading import AnyRequest
 from coordinator.http.replies import Reply, encode_json, json_reply
+from coordinator.runtime.gateway import Gateway
+from coordinator.runtime.group.watch import Watch
+from coordinator.runtime.group.worker import Worker
 from coordinator.runtime.views import PartitionView
 
 METRICS: Final = "metrics"
@@ -35,8 +38,7 @@ class Standing(msgspec.Struct, frozen=True):
 )
 async def list_partitions(request: AnyRequest) -> Reply:
     """All partitions."""
-    # Reads every store; on the loop that would hold up everybody else.
-    return json_reply(200, await asyncio.to_thread(gateway_of(request).partition_views))
+    return json_reply(200, await gateway_of(request).partition_views())
 
 
 @route(
@@ -65,7 +67,8 @@ async def health(request: AnyRequest) -> Reply:
 )
 async def ready(request: AnyRequest) -> Reply:
     """Ready, or why not."""
-    reasons = gateway_of(request).unready()
+    gateway, worker = request.app.state[GATEWAY], request.app.state[WORKER]
+    reasons = [reason for part in (gateway, worker) if part is not None for reason in part.unready()]
     if reasons:
         return problems.problem_reply(problems.problem(503, "; ".join(reasons)), {"retry-after": "1"})
     return json_reply(200, Standing("ready"))
@@ -83,16 +86,19 @@ async def ready(request: AnyRequest) -> Reply:
 )
 async def show_metrics(request: AnyRequest) -> Reply:
     """The metrics."""
-    gateway = gateway_of(request)
-    counted: HttpMetrics = request.app.state[METRICS]
-
-    participants = gateway.dispatcher.view()
-
-    def exposition() -> bytes:
-        states = (batch.state for batch in gateway.batches())
-        return counted.exposition(gateway.partition_views(), states, participants)
-
-    return Reply(200, await asyncio.to_thread(exposition), media=metrics.MEDIA)
+    state = request.app.state
+    gateway: Gateway | None = state[GATEWAY]
+    worker: Worker | None = state[WORKER]
+    kafka: Watch | None = state[KAFKA]
+    shown = Shown(
+        partitions=[] if gateway is None else await gateway.partition_views(),
+        states=[] if gateway is None else [batch.state for batch in gateway.batches()],
+        participants=None if gateway is None else gateway.sessions_view(),
+        worker=None if worker is None else worker.view(),
+        brokers=None if kafka is None else BrokersView(kafka.up, kafka.outages),
+    )
+    counted: HttpMetrics = state[METRICS]
+    return Reply(200, await asyncio.to_thread(counted.exposition, shown), media=metrics.MEDIA)
 
 
 @route(
@@ -109,4 +115,6 @@ async def show_openapi(request: AnyRequest) -> Reply:
     return Reply(200, encode_json(document(request.app.routes)))
 
 
-ROUTES: Final[list[Any]] = [list_partitions, health, ready, show_metrics, show_openapi]
+ROUTES: Final[list[Any]] = [health, ready, show_metrics]
+"""Of every process."""
+PUBLIC_ROUTES: Final[list[Any]] = [list_partitions, show_openapi]

@@ -3,19 +3,27 @@
 A log is a set of streams, each a fixed number of partitions, each a sequence of records at dense positions
 from 0. All that is decided elsewhere rests on four promises, which the contract suite holds every adapter to:
 
-- an append that was acknowledged is durable, and whoever reads never sees what is not;
-- positions are handed out in the order of the appends of one caller, without gaps, and never again, not even
-  after everything was trimmed;
-- the append time never decreases within a partition, whatever the clock does: it is the only clock that the
-  machines know;
+- an append that was acknowledged is durable, as its adapter says what that means, and whoever reads never sees what
+  is not;
+- in each partition positions are handed out in the order of the appends of one caller, without gaps, and never again,
+  not even after everything was trimmed;
+- the append time is set by the log, once, and is the same for every reader: it is the only clock that the machines
+  know. It need not be that of the caller, and on Kafka it goes back when a broker's clock does: who needs one that
+  never does takes the latest so far;
 - a read below what is retained is an error and never a silent jump.
 
-A failed append says nothing about its entries: they may turn up when the log is opened again. Who appends
-again must therefore carry something by which the receiver recognizes a repetition.
+An append of several entries is one call and not one unit. The entries of one partition are appended in the order given,
+though others' may come between them; those of different partitions become readable in no order. (The embedded log
+does append all or none, at once. Nothing may rely on that.)
 
-Calls are synchronous and may block. Errors are of three kinds: the caller's (`ValueError`, `TrimmedError`,
+A failed append says nothing about its entries: of each partition a beginning of them may be on the log, or may turn
+up later. Who appends again must therefore carry something by which the receiver recognizes a repetition, and must
+append again from the first that was not acknowledged.
+
+Calls are synchronous and may block. Errors are of four kinds: the caller's (`ValueError`, `TrimmedError`,
 `RecordTooLargeError`, `PartitionsDifferError`), somebody else's hold on the log (`LogLockedError`,
-`LogGoneError`), and a log that cannot go on (`LogError`).
+`LogGoneError`), another log under the same name (`LogReplacedError`), after which a person must look, and a log that
+cannot do this now (`LogError`), where the caller tries again, with growing pauses.
 """
 
 from __future__ import annotations
@@ -76,6 +84,14 @@ class LogGoneError(LogError):
     """The process that owns the log is gone, or this end of the connection to it was closed."""
 
 
+class LogReplacedError(LogError):
+    """What stands under the log's name is not the log that was opened: it must not be read on, and not appended to."""
+
+
+class LogUnreachableError(LogError):
+    """Nobody answers where the log should be, or not in time."""
+
+
 class LogLockedError(LogError):
     """Another process owns the log."""
 
@@ -88,24 +104,14 @@ class RecordTooLargeError(LogError):
     """A record, or what one call wants to append, is over its limit. Nothing of the call was appended."""
 
 
-class Log(Protocol):
-    """One log. Every method may be called from any thread."""
+class ReadableLog(Protocol):
+    """A log for who only reads it. Every method may be called from any thread."""
 
     @property
     def identity(self) -> str:
-        """Names this log for good: a random id, stored in it when it was created."""
+        """Names this log for good: no other log has it, nor one that is made later in its place."""
 
     def partitions(self, stream: Stream) -> int: ...
-
-    def submit(self, entries: Sequence[Entry]) -> Future[list[int]]:
-        """Append the entries, all or none, in order; the future has their positions once they are durable.
-
-        Calls of one thread are appended in the order of the calls. Waits while too much is outstanding.
-        Raises ValueError, RecordTooLargeError or LogError; the future fails with LogError.
-        """
-
-    def append(self, entries: Sequence[Entry]) -> list[int]:
-        """`submit`, waited for."""
 
     def read(self, stream: Stream, partition: int, start: int, *, records_max: int, bytes_max: int) -> list[Record]:
         """The records from `start` on: at most so many, with values of at most so many bytes in all, but at
@@ -114,19 +120,35 @@ class Log(Protocol):
 
     def bounds(self, stream: Stream, partition: int) -> Bounds: ...
 
+    def close(self) -> None:
+        """Finish what was submitted, then let go of the log; a second time does nothing.
+
+        Not to be called by a future's callback, which runs on a thread that this waits for.
+        """
+
+
+class Log(ReadableLog, Protocol):
+    """One log. Every method may be called from any thread."""
+
+    def submit(self, entries: Sequence[Entry]) -> Future[list[int]]:
+        """Append the entries; the future has their positions, in the order given, once all of them are durable.
+
+        What one thread appends to a partition is there in the order of its calls. Waits while too much is outstanding.
+        Raises ValueError, RecordTooLargeError or LogError, and then nothing was appended; the future fails with
+        LogError.
+        """
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        """`submit`, waited for."""
+
     def trim(self, stream: Stream, partition: int, below: int) -> None:
         """Let go of every record below this position, for good; beyond the end means all of them."""
 
     def wait(self, stream: Stream, partition: int, position: int, timeout_s: float) -> bool:
         """Block until there is a record at `position` (true) or the time is up (false).
 
-        Raises LogError when the log is closed meanwhile, LogGoneError when its owner went away.
-        """
-
-    def close(self) -> None:
-        """Finish what was submitted, then let go of the log; a second time does nothing.
-
-        Not to be called by a future's callback, which runs on a thread that this waits for.
+        Raises LogError when the log is closed meanwhile, LogGoneError when its owner went away. A log that cannot be
+        reached may wait in vain; the next read says so.
         """
 
 

@@ -91,6 +91,9 @@ class LogReader:
             for partition in range(count)
         }
 
+    def partitions(self, stream: Stream) -> int:
+        return self.counts[stream]
+
     def read(self, stream: Stream, partition: int, start: int, *, records_max: int, bytes_max: int) -> list[Record]:
         check_partition(self.counts, stream, partition)
         if start < 0 or records_max < 1:

@@ -28,6 +28,12 @@ class Standing(frames.Message, tag=2):
     records: int
     ticks: int
     longest_step_us: int
+    snapshot_position: int | None = None
+    """Of the newest snapshot; None while there is none, or while it is not known."""
+    snapshot_at: int | None = None
+    """When that was made, in microseconds since the epoch."""
+    snapshot_failures: int = 0
+    """Snapshots that this worker could not make."""
 
 
 Told = Applied | Standing

@@ -3,7 +3,10 @@
 The live store is read beside its owner, in one snapshot, at the position that it has applied; the replay goes
 up to just there. Both are compared as canonical dumps, row by row, and by the outbox: the number and the
 chained digest of every destination stand in the dumped state, and entries that are still kept are compared
-byte by byte. A log that was trimmed cannot be replayed from its beginning; that is said and not passed over.
+byte by byte.
+
+A log that was trimmed is replayed from the oldest snapshot that it goes on from, so that as much of it as there is
+is checked, and that snapshot with it; without one, that is said and not passed over.
 """
 
 import tempfile
@@ -14,13 +17,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from coordinator.logs.port import Stream
-from coordinator.logs.reader import LogReader
+from coordinator.logs.port import ReadableLog, Stream, TrimmedError
 from coordinator.model import limits
-from coordinator.model.errors import CallerError, CorruptionError
+from coordinator.model.errors import CorruptionError
 from coordinator.partition.machine import Machine
 from coordinator.partition.state import State
 from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.snapshots.recovery import usable
+from coordinator.stores.archive import SnapshotArchive
 from coordinator.stores.port import Store
 from coordinator.stores.reader import StoreReader
 from coordinator.stores.sqlite import SqliteStore, errors_of
@@ -38,28 +42,25 @@ class PartitionCheck(NamedTuple):
     """Stored facts that were compared."""
     differences: list[str]
     """The first few; empty when store and log are equal."""
+    since: int = -1
+    """Position of the snapshot that was replayed from; -1 for the log's beginning."""
 
 
-def check(path: Path) -> Iterator[PartitionCheck]:
-    """Check all partitions of a data directory, one after another. Works beside a live server.
+def check(data: DataDirectory, log: ReadableLog, archive: SnapshotArchive | None = None) -> Iterator[PartitionCheck]:
+    """Check all stores of a data directory, one after another. Works beside a live server.
 
-    Raises CallerError when there is no log in the directory.
+    Raises TransientError when snapshots are needed and cannot be reached.
     """
-    data = DataDirectory(path)
-    if not data.log.exists():
-        raise CallerError(f"there is no log in {path}; give --data the directory that the server was started with")
-    log = LogReader(data.log)
-    try:
-        for partition in range(log.counts[Stream.COMMANDS]):
-            try:
-                yield _check_partition(data, log, partition)
-            except CorruptionError as error:
-                yield PartitionCheck(partition, -1, 0, [str(error)])
-    finally:
-        log.close()
+    for partition in range(log.partitions(Stream.COMMANDS)):
+        try:
+            yield _check_partition(data, log, partition, archive)
+        except (CorruptionError, TrimmedError) as error:
+            yield PartitionCheck(partition, -1, 0, [str(error)])
 
 
-def _check_partition(data: DataDirectory, log: LogReader, partition: int) -> PartitionCheck:
+def _check_partition(
+    data: DataDirectory, log: ReadableLog, partition: int, archive: SnapshotArchive | None
+) -> PartitionCheck:
     path = data.store(partition)
     if not path.exists():
         return PartitionCheck(partition, -1, 0, [])
@@ -72,39 +73,57 @@ def _check_partition(data: DataDirectory, log: LogReader, partition: int) -> Par
             with errors_of(path):
                 state = msgspec.msgpack.decode(stored, type=State)
             with tempfile.TemporaryDirectory(prefix="coordinator-check-") as folder:
-                fresh = SqliteStore(Path(folder) / "replayed.sqlite")
+                fresh = _fresh(log, state, archive, Path(folder))
                 try:
-                    differences = replay(log, fresh, state)
+                    since, differences = replay(log, fresh, state)
                     if differences:
                         return PartitionCheck(partition, state.position, 0, differences)
-                    return _compare(reader, fresh, state)
+                    return _compare(reader, fresh, state)._replace(since=since)
                 finally:
                     fresh.close()
     finally:
         reader.close()
 
 
-def replay(log: LogReader, store: Store, state: State) -> list[str]:
-    """Apply the log from its beginning up to the state's position; what keeps that from being possible."""
-    first = log.bounds(Stream.COMMANDS, state.partition).first
-    if first > 0:
-        return [f"the log begins at position {first}: what was trimmed cannot be replayed"]
+def _fresh(log: ReadableLog, state: State, archive: SnapshotArchive | None, folder: Path) -> SqliteStore:
+    """An empty store, or that of a snapshot where the log does not go back to its beginning."""
+    path = folder / "replayed.sqlite"
+    if archive is not None and log.bounds(Stream.COMMANDS, state.partition).first > 0:
+        for name, copy in usable(log, state.partition, archive, folder, oldest=True):
+            if name.position <= state.position:
+                copy.rename(path)
+                break
+    return SqliteStore(path)
+
+
+def replay(log: ReadableLog, store: Store, state: State) -> tuple[int, list[str]]:
+    """Apply the log to the store, from where that stands up to the state's position.
+
+    Where it stood, and what keeps that from being possible.
+    """
     store.begin()
     machine = Machine(store, partition=state.partition, partitions=state.partitions, log=state.log)
     store.commit()
+    since = machine.state.position
+    first = log.bounds(Stream.COMMANDS, state.partition).first
+    if first > since + 1:
+        return since, [
+            f"the log begins at position {first} and cannot be replayed from its beginning; name with --snapshots "
+            f"where the snapshots are, one of which must be of position {first - 1} or later"
+        ]
     while machine.state.position < state.position:
         start = machine.state.position + 1
         wanted = min(limits.RUN_RECORDS_MAX, state.position - start + 1)
         records = log.read(Stream.COMMANDS, state.partition, start, records_max=wanted, bytes_max=limits.RUN_BYTES_MAX)
         if not records:
-            return [f"the log ends at position {start - 1}, the store has applied {state.position}"]
+            return since, [f"the log ends at position {start - 1}, the store has applied {state.position}"]
         store.begin()
         for record in records:
             machine.apply(record)
         machine.finish_run(records[-1])
         store.commit()
         machine.take_outgoing()
-    return []
+    return since, []
 
 
 def _compare(reader: StoreReader, fresh: SqliteStore, state: State) -> PartitionCheck:

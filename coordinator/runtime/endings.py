@@ -10,7 +10,8 @@ from typing import Final
 
 from coordinator.model.errors import NotFoundError
 from coordinator.runtime.errors import UnavailableError
-from coordinator.runtime.queries import Ending, PartitionQueries
+from coordinator.runtime.owners import Queries
+from coordinator.runtime.views import Ending
 
 LOOK_EVERY_S: Final = 0.05
 
@@ -28,7 +29,7 @@ class _Partition:
 class Endings:
     """All of it in one event loop."""
 
-    def __init__(self, queries: Sequence[PartitionQueries]) -> None:
+    def __init__(self, queries: Sequence[Queries]) -> None:
         self._queries = queries
         self._partitions = [_Partition() for _ in queries]
 
@@ -51,7 +52,7 @@ class Endings:
             waiting.discard(future)
             if not waiting:
                 del here.waiting[id]
-        found = await asyncio.to_thread(self._queries[partition].endings, [id])
+        found = await self._queries[partition].endings([id])
         if id not in found:
             raise _not_there(id)
         return found[id]
@@ -77,7 +78,7 @@ class Endings:
             while here.moved and here.waiting:
                 here.moved = False
                 asked = list(here.waiting)
-                found = await asyncio.to_thread(queries.endings, asked)
+                found = await queries.endings(asked)
                 for id in asked:
                     self._tell(here, id, found.get(id))
                 await asyncio.sleep(LOOK_EVERY_S)

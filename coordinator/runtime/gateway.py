@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from coordinator.logs.embedded import EmbeddedLog
-from coordinator.logs.port import Entry, LogError, Stream
+from coordinator.logs.port import Entry, Log, LogError, Stream
 from coordinator.model import ids, limits, messages
 from coordinator.model.errors import CallerError, ConflictError, CorruptionError, NotFoundError
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import ServiceType
 from coordinator.model.statuses import Action
+from coordinator.model.times import to_rfc3339
 from coordinator.partition.outputs import Answer
 from coordinator.requests import lifecycle, retries, submission
 from coordinator.requests.deployments import Deployment, check
@@ -27,80 +27,89 @@ from coordinator.requests.view import BatchView, view
 from coordinator.runtime.answers import Answers
 from coordinator.runtime.channel import Applied, Told
 from coordinator.runtime.clock import wall_clock_us
-from coordinator.runtime.dispatch.dispatcher import Dispatcher
+from coordinator.runtime.dispatch.dispatcher import Dispatcher, DispatchView
+from coordinator.runtime.dispatch.port import Sessions
 from coordinator.runtime.endings import Endings
 from coordinator.runtime.errors import BusyError, UnavailableError
 from coordinator.runtime.imports import ImportReport, import_rows
-from coordinator.runtime.layout import DataDirectory
-from coordinator.runtime.queries import Ending, PartitionQueries, listing
-from coordinator.runtime.requests import RequestsRole
-from coordinator.runtime.views import Cursor, InvocationDetails, InvocationView, PartitionView
-from coordinator.runtime.workers import WorkerPool
+from coordinator.runtime.listing import listing
+from coordinator.runtime.owners import Owners
+from coordinator.runtime.requests.port import Requests
+from coordinator.runtime.views import (
+    Cursor,
+    Ending,
+    InvocationDetails,
+    InvocationView,
+    PartitionSummary,
+    PartitionView,
+)
 
 ANSWER_TIMEOUT_S: Final = 30.0
-_CHUNK: Final = 500
 _WATCH_INTERVAL_S: Final = 0.25
 _REFRESH_S: Final = 2.0
 _SETTLE_GRACE_S: Final = 1.0
+_APPEND_AGAIN_S: Final = 1.0
 
 
 class Gateway:
     """The running system as one process sees it."""
 
-    def __init__(self, data: DataDirectory, log: EmbeddedLog, requests: RequestsRole) -> None:
+    def __init__(self, log: Log, requests: Requests, owners: Owners, sessions: Sessions) -> None:
         self.partitions: Final = log.partitions(Stream.COMMANDS)
         self._log = log
         self._requests = requests
-        self._pool: WorkerPool | None = None
+        self._owners = owners
         self._answers = [Answers() for _ in range(self.partitions)]
-        self._queries = [PartitionQueries(data.store(number)) for number in range(self.partitions)]
+        self._queries = [owners.queries(number) for number in range(self.partitions)]
         self._endings = Endings(self._queries)
-        self.dispatcher: Final = Dispatcher(log, requests, self.apply)
-        """Participants' sessions."""
+        self._sessions = sessions
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: dict[str, set[asyncio.Event]] = {}
-        self._resuming: asyncio.Task[None] | None = None
         self._types: dict[str, ServiceType] = {}
         """Of keyed services, once known."""
 
-    def start(self, pool: WorkerPool) -> None:
+    async def start(self) -> None:
         """Called in the event loop that everything else here is called in."""
         self._loop = asyncio.get_running_loop()
-        self._pool = pool
         self._requests.subscribe(self._request_changed)
-        pool.start()
-        self.dispatcher.start()
-        self._resuming = asyncio.create_task(self._end_broken_imports())
+        self._owners.start(self._on_told_anywhere)
+        await self._sessions.start(self.apply)
 
-    async def _end_broken_imports(self) -> None:
-        """An import that was under way when the server was killed has left keys that nobody hands on."""
+    async def end_broken_imports(self) -> None:
+        """An import that was under way when the server was killed has left keys that nobody hands on.
+
+        For a process that alone takes imports, when it starts.
+        """
         for number, queries in enumerate(self._queries):
             try:
-                state = await asyncio.to_thread(queries.state)
+                summary = await queries.summary()
             except CorruptionError:
                 continue  # its owner says so; the other partitions go on
-            if state is None or not state.loose_keys:
+            if not summary.loose_keys:
                 continue
-            with contextlib.suppress(LogError):  # then the server is ending
-                self._log.submit([Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd()))])
+            await self._append_surely(Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd())))
+
+    async def _append_surely(self, entry: Entry) -> None:
+        """Append what does no harm twice, again and again until the log has it."""
+        while True:
+            try:
+                await asyncio.wrap_future(self._log.submit([entry]))
+                return
+            except LogError:
+                await asyncio.sleep(_APPEND_AGAIN_S)
 
     def end_waiting(self) -> None:
         """The server is ending: let go of those who wait for what may be long in coming."""
-        self.dispatcher.end_streams()
+        self._sessions.end_streams()
         self._endings.close()
 
-    def close(self) -> None:
-        """Stop to carry deliveries, and close the queries' connections."""
-        if self._resuming is not None:
-            self._resuming.cancel()
-        self.dispatcher.close()
-        for queries in self._queries:
-            queries.close()
+    async def close(self) -> None:
+        """Stop to carry deliveries."""
+        await self._sessions.close()
 
     # -- from the other threads ------------------------------------------------------------------------------
 
-    def on_told(self, told: Told) -> None:
-        """A worker has said something; on a thread of the pool."""
+    def _on_told_anywhere(self, told: Told) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_told, told)
 
@@ -158,8 +167,7 @@ class Gateway:
         return (await self.send_all([(partition, command)]))[0]
 
     def _check_owned(self, partition: int) -> None:
-        assert self._pool is not None
-        standing = self._pool.standings.get(partition)
+        standing = self._owners.standing(partition)
         if standing is None:
             raise UnavailableError(f"partition {partition} has no owner yet; try again in a moment")
         if standing.failure is not None:
@@ -220,17 +228,17 @@ class Gateway:
         """One that nobody has registered is a virtual object unless its invocations so far were of a workflow."""
         known = self._types.get(service)
         if known is None:
-            known = await asyncio.to_thread(self._stored_type, service)
+            known = await self._stored_type(service)
             if known is None:
                 return ServiceType.VIRTUAL_OBJECT
             self._types[service] = known
         return known
 
-    def _stored_type(self, service: str) -> ServiceType | None:
+    async def _stored_type(self, service: str) -> ServiceType | None:
         for queries in self._queries:
             try:
-                found = queries.service_type(service)
-            except CorruptionError:
+                found = await queries.service_type(service)
+            except (CorruptionError, UnavailableError):
                 continue  # one partition that stands still must not keep the others from starting anything
             if found is not None and found is not ServiceType.SERVICE:
                 return found
@@ -246,7 +254,7 @@ class Gateway:
         """One invocation, None when there is none of that id. Raises UnavailableError when its store is damaged."""
         queries = self._queries[ids.partition_of(id, self.partitions)]
         with _damage_said():
-            return await asyncio.to_thread(queries.invocation, id)
+            return await queries.invocation(id)
 
     async def ending(self, id: str, timeout_s: float) -> Ending:
         """How an invocation has ended, or how it stands when the time is up.
@@ -260,79 +268,89 @@ class Gateway:
     ) -> AsyncIterator[list[InvocationView]]:
         """What matches, in chunks, newest first, then by id; behind a cursor if one is given.
 
-        Raises UnavailableError when a store is damaged: a list without its rows would pass for a whole one.
+        Raises UnavailableError when a partition does not answer or its store is damaged: a list without its rows
+        would pass for a whole one.
         """
-        found = listing(self._queries, filter, None if after is None else Cursor.parse(after), limit)
-
-        def chunk() -> list[InvocationView]:
-            return [invocation for _, invocation in zip(range(_CHUNK), found, strict=False)]
-
-        while True:
-            with _damage_said():
-                views = await asyncio.to_thread(chunk)
-            if not views:
-                return
-            yield views
+        with _damage_said():
+            async for chunk in listing(self._queries, filter, None if after is None else Cursor.parse(after), limit):
+                yield chunk
 
     def cursor(self, last: InvocationView) -> str:
         """The cursor of a listing that goes on behind this one."""
         return Cursor.behind(last.created_at, last.id).text()
 
-    def partition_views(self) -> list[PartitionView]:
+    async def partition_views(self) -> list[PartitionView]:
         """How the partitions stand."""
-        return [self._partition_view(number) for number in range(self.partitions)]
+        return await asyncio.gather(*(self._partition_view(number) for number in range(self.partitions)))
 
-    def _partition_view(self, number: int) -> PartitionView:
-        assert self._pool is not None
-        queries, standing = self._queries[number], self._pool.standings.get(number)
+    async def _partition_view(self, number: int) -> PartitionView:
+        standing = self._owners.standing(number)
         failure = None if standing is None else standing.failure
-        state, pending = None, []
+        summary = PartitionSummary()
         try:
-            state, pending = queries.state(), queries.pending_views()
+            summary = await self._queries[number].summary()
         except CorruptionError as error:
             # Seen here before its owner has come upon it.
             failure = failure or str(error)
-        end = self._log.bounds(Stream.COMMANDS, number).end
-        position = -1 if state is None else state.position
+        except UnavailableError:
+            pass  # shown by its having no owner
+        end = await asyncio.to_thread(lambda: self._log.bounds(Stream.COMMANDS, number).end)
         return PartitionView(
             partition=number,
-            owner=self._pool.owner(number),
+            owner=self._owners.owner(number),
             failure=failure,
-            position=position,
+            position=summary.position,
             end=end,
-            lag=end - position - 1,
-            level=1 if state is None else state.level,
-            tick=0 if state is None else state.tick,
-            pending=pending,
-            works=0 if state is None else state.works,
-            held=0 if state is None else sum(state.held.values()),
-            backlog=0 if state is None else sum(state.backlog.values()),
+            lag=end - summary.position - 1,
+            level=summary.level,
+            tick=summary.tick,
+            pending=summary.pending,
+            works=summary.works,
+            held=summary.held,
+            backlog=summary.backlog,
             records=0 if standing is None else standing.records,
             longest_step_us=0 if standing is None else standing.longest_step_us,
+            snapshot_position=None if standing is None else standing.snapshot_position,
+            snapshot_at=None if standing is None or standing.snapshot_at is None else to_rfc3339(standing.snapshot_at),
+            snapshot_failures=0 if standing is None else standing.snapshot_failures,
         )
 
     @property
     def unowned(self) -> list[int]:
         """Partitions that nobody has taken over and that do not stand still either."""
-        assert self._pool is not None
-        found = ((number, self._pool.standings.get(number)) for number in range(self.partitions))
+        found = ((number, self._owners.standing(number)) for number in range(self.partitions))
         return [number for number, one in found if one is None or not (one.took_over or one.failure)]
 
     def unready(self) -> list[str]:
         """Why not all commands can be taken; empty when they can."""
-        assert self._pool is not None
         reasons = [f"partition {number} has no owner yet" for number in self.unowned]
         for number in range(self.partitions):
-            standing = self._pool.standings.get(number)
+            standing = self._owners.standing(number)
             if standing is not None and standing.failure is not None:
                 reasons.append(_stands_still(number, standing.failure))
         if self._requests.failure is not None:
             reasons.append(f"the coordinator stands still: {self._requests.failure}")
-        if self.dispatcher.failure is not None:
-            reasons.append(self.dispatcher.failure)
+        if self._sessions.failure is not None:
+            reasons.append(self._sessions.failure)
+        elif not self._sessions.anywhere:
+            reasons.append("no process is the coordinator now")
         return reasons
 
-    # -- deployments -----------------------------------------------------------------------------------------
+    # -- participants ----------------------------------------------------------------------------------------
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Participants' sessions. Raises UnavailableError when they are not in this process."""
+        return self._sessions.dispatcher
+
+    @property
+    def sessions_elsewhere(self) -> str | None:
+        """HOST:PORT of the process that has the sessions; None when that is this one, or is not known."""
+        return self._sessions.elsewhere
+
+    def sessions_view(self) -> DispatchView:
+        """How the sessions of this process stand."""
+        return self._sessions.view()
 
     async def register(self, register: messages.Register) -> tuple[Deployment, bool]:
         """Make a deployment known; as it is registered, and whether it is new.

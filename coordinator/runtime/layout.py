@@ -2,9 +2,15 @@
 
 log.sqlite            the embedded log, all streams (owned by the server process)
 partition-N.sqlite    the store of partition N (owned by the worker that has the partition)
-requests.sqlite       the coordinator's states (owned by the server process)
+requests.sqlite       the coordinator's states (owned by the server process); not on Kafka
+faust                 what Faust wants to keep on disk, on Kafka; none of it is needed again
+partition-N.snapshot  while a snapshot is made: the copy (the worker's)
+partition-N.restored  while one is restored: what was fetched (whoever holds the store's lock)
 """
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +22,7 @@ from coordinator.model import limits
 from coordinator.model.errors import CallerError
 
 PARTITIONS_DEFAULT: Final = 4
+_STORE: Final = re.compile(r"partition-(\d+)\.sqlite")
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,35 @@ class DataDirectory:
         """The coordinator's states."""
         return self.path / "requests.sqlite"
 
+    @property
+    def faust(self) -> Path:
+        """What Faust wants to keep on disk; none of it is needed again."""
+        return self.path / "faust"
+
     def store(self, partition: int) -> Path:
         """The store of a partition."""
         return self.path / f"partition-{partition}.sqlite"
+
+    def make(self) -> None:
+        """Make the directory unless it is there. Raises CallerError when that cannot be done."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
+            raise CallerError(text, field="data") from error
+
+    def stores(self) -> list[int]:
+        """The partitions whose stores are there."""
+        found = (_STORE.fullmatch(path.name) for path in self.path.glob("partition-*.sqlite"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def snapshot(self, partition: int) -> Path:
+        """The folder in which a snapshot of the partition is made."""
+        return self.path / f"partition-{partition}.snapshot"
+
+    def restored(self, partition: int) -> Path:
+        """The folder into which a snapshot of the partition is fetched."""
+        return self.path / f"partition-{partition}.restored"
 
     def open_log(self, partitions: int | None) -> EmbeddedLog:
         """Open or create the log; None takes the number of partitions that it has.
@@ -45,11 +78,7 @@ class DataDirectory:
         """
         if partitions is not None and not 1 <= partitions <= limits.PARTITIONS_MAX:
             raise CallerError(f"--partitions must be 1 to {limits.PARTITIONS_MAX}", field="partitions")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
-            raise CallerError(text, field="data") from error
+        self.make()
         wanted = partitions if partitions is not None else self._partitions_there() or PARTITIONS_DEFAULT
         counts = {Stream.COMMANDS: wanted, Stream.DELIVERIES: wanted}
         try:
@@ -60,6 +89,19 @@ class DataDirectory:
                 "leave --partitions out, or use another --data",
                 field="partitions",
             ) from error
+
+    @contextmanager
+    def read_log(self) -> Iterator[LogReader]:
+        """The log, for who only reads it, beside a server or without one. Raises CallerError when there is none."""
+        if not self.log.exists():
+            raise CallerError(
+                f"there is no log in {self.path}; give --data the directory that the server was started with"
+            )
+        log = LogReader(self.log)
+        try:
+            yield log
+        finally:
+            log.close()
 
     def _partitions_there(self) -> int:
         """How many partitions the directory's log has, 0 when there is none yet."""

@@ -6,6 +6,14 @@ import sys
 import structlog
 
 
+class _Libraries(logging.Handler):
+    """What libraries have to say, in the same form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        structlog.get_logger().log(record.levelno, record.getMessage(), library=record.name)
+
+
 def configure_logging() -> None:
     """Set up structlog for this process."""
     renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
@@ -21,3 +29,4 @@ def configure_logging() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING)

@@ -15,7 +15,17 @@ from typing import Final
 import structlog
 import xxhash
 
-from coordinator.logs.port import Bounds, Entry, Log, LogError, LogGoneError, Record, Stream, TrimmedError
+from coordinator.logs.port import (
+    Bounds,
+    Entry,
+    Log,
+    LogError,
+    LogGoneError,
+    LogReplacedError,
+    Record,
+    Stream,
+    TrimmedError,
+)
 from coordinator.model import limits, messages
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.partition import ticks
@@ -56,6 +66,8 @@ class PartitionOwner:
         """Why the partition stands still, once it does."""
         self.took_over = False
         """Whether it has begun to apply."""
+        self.position = -1
+        """Applied and committed up to here, once it has taken over."""
         self.records = 0
         self.ticks = 0
         self.longest_step_us = 0
@@ -65,10 +77,16 @@ class PartitionOwner:
         self._on_taken_over = on_taken_over
         self._now_us = now_us
         self._stopping = threading.Event()
+        self._caught_up_at = 0
         self._appended_tick = 0
         self._appended_at_us = 0
         self._said_skewed = False
         self._logger = structlog.get_logger().bind(partition=partition)
+
+    @property
+    def behind(self) -> int:
+        """How many of the records that it found when it took over are not applied yet."""
+        return max(0, self._caught_up_at - self.position - 1)
 
     def stop(self) -> None:
         """Ask the loop to end after the step it is in."""
@@ -92,7 +110,7 @@ class PartitionOwner:
                     store.close()
             except LogGoneError:
                 return
-            except (CorruptionError, TrimmedError) as error:
+            except (CorruptionError, TrimmedError, LogReplacedError) as error:
                 return self._fail(str(error))
             except (TransientError, LogError, OSError) as error:
                 pause = _BACKOFF_S[min(faults, len(_BACKOFF_S) - 1)]
@@ -145,6 +163,7 @@ class PartitionOwner:
         machine.finish_run(records[-1])
         store.commit()
         committed_us, ended_us = thread_cpu_us(), monotonic_us()
+        self.position = machine.state.position
         self._publisher.publish(machine.take_outgoing())
         self._on_applied(self.partition, machine.state.position, answers)
         self.records += len(records)
@@ -224,6 +243,7 @@ class PartitionOwner:
         self._sizer = TickSizer()
         self._publisher = Publisher(log, partition)
         self._caught_up_at = bounds.end
+        self.position = machine.state.position
         self._appended_tick, self._appended_at_us = machine.state.tick, 0
         self._said_skewed = False
         store.begin()
@@ -244,7 +264,8 @@ def verify_position(log: Log, machine: Machine, bounds: Bounds) -> None:
     if bounds.first > position + 1:
         raise CorruptionError(
             f"partition {partition} is applied up to position {position} but its log begins at {bounds.first}: "
-            "records are missing; restore a newer snapshot of the store"
+            f"records are missing; restore a snapshot from position {bounds.first - 1} on, or name with --snapshots "
+            "where there is one"
         )
     if bounds.end <= position:
         raise CorruptionError(

@@ -4,7 +4,6 @@ Stores are read beside their owner, at what it has committed. Pending batches ar
 read, so a query never shows an invocation as alive that a batch in force has ended.
 """
 
-import heapq
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,8 +18,10 @@ from coordinator.partition.pending import Pending, in_force
 from coordinator.partition.state import BatchState, State
 from coordinator.runtime.views import (
     Cursor,
+    Ending,
     InvocationDetails,
-    InvocationView,
+    Listed,
+    PartitionSummary,
     PendingBatchView,
     invocation_details,
     invocation_view,
@@ -37,14 +38,6 @@ class Batches(NamedTuple):
     pending: list[Pending]
     names: dict[int, str]
     """By the positions at which they took effect."""
-
-
-class Ending(NamedTuple):
-    """An invocation, and what it has come to if it has ended."""
-
-    invocation: InvocationView
-    output: bytes | None
-    """What its handler has returned."""
 
 
 class PartitionQueries:
@@ -74,19 +67,23 @@ class PartitionQueries:
         }
         return Batches(pending, names)
 
-    def pending_views(self) -> list[PendingBatchView]:
-        """The batches in force, for a person."""
-        return [
-            PendingBatchView(
-                id=batch.state.request,
-                action=batch.state.action,
-                position=batch.position,
-                cursor_fraction=batch.state.cursor_ppm / 1e6,
-                matched=batch.state.tally.matched,
-                paused=batch.state.paused,
+    def summary(self) -> PartitionSummary:
+        """What the store says of the partition itself."""
+        with self._reader.snapshot():
+            state = self.state()
+            if state is None:
+                return PartitionSummary()
+            return PartitionSummary(
+                position=state.position,
+                level=state.level,
+                tick=state.tick,
+                works=state.works,
+                held=sum(state.held.values()),
+                backlog=sum(state.backlog.values()),
+                loose_keys=state.loose_keys,
+                loose_at=state.loose_at,
+                pending=[_pending_view(batch.state) for batch in self.batches().pending],
             )
-            for batch in self.batches().pending
-        ]
 
     def invocation(self, id: str) -> InvocationDetails | None:
         """One invocation, None when it is not there or a batch in force has purged it."""
@@ -104,7 +101,7 @@ class PartitionQueries:
         """These invocations; without those that are not there or that a batch in force has purged."""
         found: dict[str, Ending] = {}
         with self._reader.snapshot():
-            for row, batch in list(self.rows(Filter(ids=tuple(ids)), None, None)):
+            for row, batch in list(self._rows(Filter(ids=tuple(ids)), None, None)):
                 output = self._reader.payload(row.seq).output if row.outcome is not None else None
                 found[row.id] = Ending(invocation_view(row, batch), output)
         return found
@@ -118,7 +115,14 @@ class PartitionQueries:
         """Close the connections."""
         self._reader.close()
 
-    def rows(self, filter: Filter, after: Cursor | None, limit: int | None) -> Iterator[tuple[Invocation, str | None]]:
+    def page(self, filter: Filter, after: Cursor | None, limit: int) -> list[Listed]:
+        """The first so many that match behind a cursor, newest first, then by id; fewer only at the end."""
+        with self._reader.snapshot():
+            return [
+                Listed(row.created_at, invocation_view(row, batch)) for row, batch in self._rows(filter, after, limit)
+            ]
+
+    def _rows(self, filter: Filter, after: Cursor | None, limit: int | None) -> Iterator[tuple[Invocation, str | None]]:
         """Rows that match as they are seen, newest first, then by id, each with the name of its batch."""
         batches = self.batches()
         if not batches.pending:
@@ -148,15 +152,12 @@ def _name(row: Invocation, batches: Batches) -> str | None:
     return None if position is None else batches.names.get(position)
 
 
-def listing(
-    partitions: list[PartitionQueries], filter: Filter, after: Cursor | None, limit: int | None
-) -> Iterator[InvocationView]:
-    """The rows of all partitions in one order: newest `created_at` first, then by id."""
-    merged = heapq.merge(
-        *(partition.rows(filter, after, limit) for partition in partitions),
-        key=lambda found: (-found[0].created_at, found[0].id),
+def _pending_view(batch: BatchState) -> PendingBatchView:
+    return PendingBatchView(
+        id=batch.request,
+        action=batch.action,
+        position=batch.position,
+        cursor_fraction=batch.cursor_ppm / 1e6,
+        matched=batch.tally.matched,
+        paused=batch.paused,
     )
-    for count, (row, batch) in enumerate(merged):
-        if count == limit:
-            return
-        yield invocation_view(row, batch)

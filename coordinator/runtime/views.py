@@ -1,6 +1,7 @@
 """What users are shown of invocations and partitions. A request's view is `requests.view`."""
 
 import base64
+from typing import NamedTuple
 
 import msgspec
 
@@ -47,6 +48,22 @@ class InvocationDetails(InvocationView, frozen=True, kw_only=True):
     """Id of the completed one that it was made from."""
     restarted_as: str | None
     """Id of the newest one that was made from it."""
+
+
+class Listed(NamedTuple):
+    """An invocation in a listing."""
+
+    at: int
+    """`created_at`, microseconds since the epoch."""
+    invocation: InvocationView
+
+
+class Ending(NamedTuple):
+    """An invocation, and what it has come to if it has ended."""
+
+    invocation: InvocationView
+    output: bytes | None
+    """What its handler has returned."""
 
 
 def invocation_details(row: Invocation, batch: str | None, payload: Payload) -> InvocationDetails:
@@ -124,6 +141,22 @@ class PendingBatchView(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool
 
 
+class PartitionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a partition's store says of it; the defaults are those of one that nothing was committed to."""
+
+    position: int = -1
+    level: int = 1
+    tick: int = 0
+    works: int = 0
+    held: int = 0
+    backlog: int = 0
+    loose_keys: bool = False
+    """An import has left keys with waiters and no holder."""
+    loose_at: int = -1
+    """Position of the last record that left such a key."""
+    pending: list[PendingBatchView] = []
+
+
 class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """A partition as its store and its owner show it."""
 
@@ -150,3 +183,9 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """Applied by the present owner."""
     longest_step_us: int
     """The longest run of the present owner, in microseconds."""
+    snapshot_position: int | None
+    """What has applied the newest snapshot that it knows of; None without one."""
+    snapshot_at: str | None
+    """When that was made."""
+    snapshot_failures: int
+    """Snapshots that it could not make."""

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from coordinator.logs import frames
@@ -19,6 +20,7 @@ from coordinator.logs.embedded import EmbeddedLog
 from coordinator.logs.remote import LogServer
 from coordinator.runtime.channel import TOLD, Standing, Told
 from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -26,9 +28,17 @@ _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 class WorkerPool:
     """Keeps every partition owned by one worker process."""
 
-    def __init__(self, data: DataDirectory, log: EmbeddedLog, partitions: int, on_told: Callable[[Told], None]) -> None:
+    def __init__(
+        self,
+        data: DataDirectory,
+        log: EmbeddedLog,
+        partitions: int,
+        on_told: Callable[[Told], None],
+        snapshots: SnapshotPolicy | None = None,
+    ) -> None:
         """`on_told` is called on threads of the pool, for each message of a worker."""
         self._data = data
+        self._snapshots = snapshots
         self._server = LogServer(log)
         self._on_told = on_told
         self._stopping = threading.Event()
@@ -87,7 +97,8 @@ class WorkerPool:
         with log_there, control_there:
             fds = (log_there.fileno(), control_there.fileno())
             command = [sys.executable, "-m", "coordinator.runtime.worker", str(self._data.path)]
-            command += [str(fd) for fd in fds] + [str(number) for number in share]
+            command += [str(fd) for fd in fds] + [msgspec.json.encode(self._snapshots).decode()]
+            command += [str(number) for number in share]
             with self._lock:
                 if self._stopping.is_set():
                     return 0

@@ -194,7 +194,14 @@ class StoreReader:
 
     def _connection(self) -> apsw.Connection | None:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
-        if connection is None and self._path.exists():
+        file = self._file()
+        if connection is not None and file not in (None, self._local.file) and not connection.in_transaction:
+            # Another file is in its place now, restored from a snapshot.
+            with self._lock:
+                self._connections.remove(connection)
+            connection.close()
+            connection = self._local.connection = None
+        if connection is None and file is not None:
             with errors_of(self._path):
                 connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
                 try:
@@ -209,8 +216,15 @@ class StoreReader:
                     raise
             with self._lock:
                 self._connections.append(connection)
-            self._local.connection = connection
+            self._local.connection, self._local.file = connection, file
         return connection
+
+    def _file(self) -> int | None:
+        """Which file it is, whatever it is called; None while there is none."""
+        try:
+            return self._path.stat().st_ino
+        except FileNotFoundError:
+            return None
 
 
 def _place(created_at: int, id: str) -> tuple[int, str]:

@@ -17,11 +17,13 @@ from coordinator.model import messages
 REQUIRED = {
     *("sweep_ratio", "sweep_per_s", "in_force_ratio", "foreground_p50_ratio", "foreground_p99_extra_ms"),
     *("records_per_s", "records_ratio", "replay_per_s", "cancels_per_s", "rss_mb"),
+    "takeover_snapshot_s",
 }
 BASELINES_AND_DETAILS = {
     *("sweep_bare_per_s", "in_force_ms_10k", "in_force_ms_1m", "records_bare_per_s", "append_per_s"),
     *("foreground_idle_p50_ms", "foreground_idle_p99_ms", "foreground_sweep_p50_ms", "foreground_sweep_p99_ms"),
     *("breakdown_decode_us", "breakdown_catch_up_us", "breakdown_sql_us", "breakdown_outbox_us"),
+    *("takeover_log_s", "snapshot_s", "snapshot_mb", "snapshot_p99_ms", "snapshot_idle_p99_ms", "snapshot_max_ms"),
     *("cancels_ratio", "cancelled_trees_per_s", "kills_of_trees_per_s"),
     *("breakdown_commit_us", "longest_step_ms", "rss_anon_mb", *report.STEPS),
 }

@@ -99,3 +99,28 @@ def test_listing_takes_the_flags_of_the_contract(nowhere: Cli) -> None:
         --modified-after --all --request-id --reason --dry-run --expect --max --rate --yes --wait --no-wait --url"""
     assert [flag for flag in wanted.split() if flag not in shown] == []
     assert "--deployment" not in shown.replace("--on-deployment", "")
+
+
+def test_the_place_of_snapshots_comes_from_the_flag_then_the_environment_then_the_file(nowhere: Cli) -> None:
+    def there_is_no_directory(*args: str, **env: str) -> str:
+        done = nowhere("snapshot", "list", *args, **env)
+        assert done.returncode == 2
+        return done.stderr.removeprefix("Error: there is no directory ").split(";")[0]
+
+    (nowhere.directory / "etc").mkdir()
+    file = nowhere.directory / "etc" / "settings.toml"
+    file.write_text('snapshots = "by-the-file"\n')
+    named = {"COORDINATOR_CONFIG": "etc/settings.toml"}
+    assert there_is_no_directory(**named) == "etc/by-the-file"
+    assert there_is_no_directory(**named, COORDINATOR_SNAPSHOTS="environment") == "environment"
+    assert there_is_no_directory("--from", "flag", **named, COORDINATOR_SNAPSHOTS="environment") == "flag"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("snapshot_keep = 1", "--snapshot-keep"), ("snapshot_records = 0", "--snapshot-records"), ("", "--snapshot-keep")],
+)
+def test_a_policy_of_snapshots_that_cannot_be_meant_is_bad_usage(nowhere: Cli, text: str, says: str) -> None:
+    (nowhere.directory / "coordinator.toml").write_text(f'snapshots = "here"\n{text}\n')
+    done = nowhere("serve", *([] if text else ["--snapshot-keep", "1"]))
+    assert (done.returncode, says in done.stderr) == (2, True)

@@ -119,7 +119,7 @@ async def suspended(gateway: Gateway, sent: list[Sent]) -> None:
 
 async def rested(gateway: Gateway) -> None:
     end = time.monotonic() + 30
-    while any(one.lag or one.works for one in gateway.partition_views()):
+    while any(one.lag or one.works for one in await gateway.partition_views()):
         assert time.monotonic() < end
         await asyncio.sleep(0.02)
 

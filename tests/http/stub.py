@@ -23,8 +23,7 @@ from coordinator.requests.submission import repeats
 from coordinator.requests.view import BatchView
 from coordinator.runtime.dispatch.dispatcher import DispatchView, Reported
 from coordinator.runtime.imports import ImportReport
-from coordinator.runtime.queries import Ending
-from coordinator.runtime.views import InvocationDetails, InvocationView, PartitionView, PendingBatchView
+from coordinator.runtime.views import Ending, InvocationDetails, InvocationView, PartitionView, PendingBatchView
 
 NOW = "2026-11-21T09:30:00.000000Z"
 CHUNK = 2
@@ -118,9 +117,6 @@ class StubDispatcher:
     def leave(self, id: str) -> None:
         self._check(id)
         self._open.discard(id)
-
-    def view(self) -> DispatchView:
-        return DispatchView(2, 7, 1)
 
     def _check(self, id: str) -> None:
         if id not in self._open:
@@ -307,7 +303,7 @@ class StubGateway:
 
     # -- standing --------------------------------------------------------------------------------------------
 
-    def partition_views(self) -> list[PartitionView]:
+    async def partition_views(self) -> list[PartitionView]:
         self._take("partitions")
         pending = PendingBatchView(id="b", action="kill", position=3, cursor_fraction=0.5, matched=9, paused=False)
         return [
@@ -326,9 +322,17 @@ class StubGateway:
                 backlog=4,
                 records=40,
                 longest_step_us=2_500,
+                snapshot_position=None,
+                snapshot_at=None,
+                snapshot_failures=0,
             )
             for number in range(self.partitions)
         ]
 
     def unready(self) -> list[str]:
         return self.reasons
+
+    sessions_elsewhere: str | None = None
+
+    def sessions_view(self) -> DispatchView:
+        return DispatchView(2, 7, 1)

@@ -8,7 +8,7 @@ import pytest
 from coordinator.model import limits
 from coordinator.model.messages import Handler, Register, ServiceSpec
 from coordinator.runtime.dispatch.dispatcher import Reported
-from coordinator.runtime.queries import Ending
+from coordinator.runtime.views import Ending
 from tests.http.stub import an_invocation
 from tests.http.surface import Surface, assert_problem
 

@@ -10,6 +10,7 @@ import uvicorn
 
 from coordinator.http import serve
 from coordinator.http.app import create_app
+from coordinator.runtime.serve import Running
 from tests.http.stub import StubGateway
 
 
@@ -35,7 +36,7 @@ def starting(looks: int) -> Iterator[tuple[serve._Server, socket.socket]]:
     config = uvicorn.Config(create_app(gateway), log_config=None, lifespan="off")  # type: ignore[arg-type]
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        yield serve._Server(config, gateway), bound  # type: ignore[arg-type]
+        yield serve._Server(config, Running(gateway)), bound  # type: ignore[arg-type]
 
 
 def listens(bound: socket.socket) -> bool:
@@ -54,7 +55,7 @@ async def ends_after_it_has_listened(server: serve._Server, bound: socket.socket
 def test_it_listens_once_all_partitions_have_owners() -> None:
     async def scenario(server: serve._Server, bound: socket.socket) -> None:
         serving = asyncio.create_task(server.serve([bound]))
-        while server._gateway.looks > 0:  # type: ignore[attr-defined]
+        while server._running.gateway.looks > 0:  # type: ignore[union-attr]
             assert not listens(bound)
             await asyncio.sleep(0.01)
         await ends_after_it_has_listened(server, bound, serving)

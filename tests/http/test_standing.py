@@ -1,14 +1,20 @@
 """The routes about the system itself, the document, the metrics, and what every route has in common."""
 
+import asyncio
 import re
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import httpx
 import pytest
 from litestar.routes import HTTPRoute
 from prometheus_client.parser import text_string_to_metric_families
 
+from coordinator.http.app import create_app
 from coordinator.http.metrics import METRICS, UNMATCHED
 from coordinator.model.errors import CorruptionError
+from coordinator.runtime.group.watch import Watch
+from coordinator.runtime.group.worker import Worker, WorkerView
 from tests.http.surface import Surface, assert_problem
 
 ROUTES = {
@@ -110,6 +116,22 @@ def test_a_process_that_answers_is_healthy_and_ready_once_nothing_is_in_the_way(
     assert at("GET", "/health").status_code == 200
 
 
+def test_a_process_without_the_http_role_has_its_own_routes_and_says_what_it_lacks() -> None:
+    worker = cast(Worker, SimpleNamespace(view=lambda: WorkerView(1, 1, 1, 0, 0), unready=lambda: ["not yet"]))
+    app = create_app(None, worker, public=False)
+    assert {route.path for route in app.routes} == {
+        *("/health", "/ready", "/metrics", "/internal/told", "/internal/partitions/{partition:int}")
+    }
+
+    async def ask(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+            return await client.get(path)
+
+    assert asyncio.run(ask("/health")).status_code == 200
+    assert_problem(asyncio.run(ask("/ready")), 503, says="not yet")
+    assert "coordinator_worker_takeovers_total 1.0" in asyncio.run(ask("/metrics")).text
+
+
 # -- metrics -------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +147,12 @@ def samples(at: Surface) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]
 def test_the_table_names_every_metric_and_its_type() -> None:
     at = Surface()
     at("GET", "/health")
+    worker = cast(Worker, SimpleNamespace(view=lambda: WorkerView(2, 3, 4, 5, 6), unready=list))
+    at.app.state["worker"], at.app.state["kafka"] = worker, cast(Watch, SimpleNamespace(up=False, outages=7))
     families = list(text_string_to_metric_families(at("GET", "/metrics").text))
+    values = {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
+    assert [values[name] for name in values if name.startswith("coordinator_worker")] == [2, 3, 4, 5, 6]
+    assert (values["coordinator_kafka_up"], values["coordinator_kafka_outages_total"]) == (0, 7)
     shown = {(family.name, family.type) for family in families}
     assert shown == {(metric.name.removesuffix("_total"), metric.type) for metric in METRICS}
     assert {family.documentation for family in families} >= {metric.help for metric in METRICS}

@@ -10,7 +10,8 @@ import pytest
 from coordinator.model.errors import NotFoundError
 from coordinator.runtime.endings import Endings
 from coordinator.runtime.errors import UnavailableError
-from coordinator.runtime.queries import Ending, PartitionQueries
+from coordinator.runtime.owners import Queries
+from coordinator.runtime.views import Ending
 from tests.http.stub import an_invocation
 
 
@@ -25,7 +26,7 @@ class Store:
     def end(self, id: str) -> None:
         self.rows[id] = Ending(an_invocation(1, outcome="success"), id.encode())
 
-    def endings(self, ids: Sequence[str]) -> dict[str, Ending]:
+    async def endings(self, ids: Sequence[str]) -> dict[str, Ending]:
         self.looks.append(len(ids))
         found = {id: self.rows[id] for id in ids if id in self.rows}
         self.looked.set()
@@ -33,7 +34,7 @@ class Store:
 
 
 def endings(store: Store) -> Endings:
-    return Endings([cast(PartitionQueries, store)])
+    return Endings([cast(Queries, store)])
 
 
 def test_all_who_wait_are_told_with_few_looks() -> None:

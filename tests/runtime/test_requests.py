@@ -43,7 +43,7 @@ from coordinator.requests import lifecycle, machine
 from coordinator.requests.state import Request
 from coordinator.requests.view import view
 from coordinator.runtime.errors import UnavailableError
-from coordinator.runtime.requests import RequestsRole
+from coordinator.runtime.requests.role import RequestsRole
 from coordinator.stores.lock import StoreInUseError
 from tests.requests.live_partitions import LivePartitions, fast_clock
 from tests.requests.world import TIMES, submit

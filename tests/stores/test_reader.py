@@ -9,6 +9,7 @@ import pytest
 from coordinator.model.filters import EMPTY, Filter
 from coordinator.model.invocation import Payload
 from coordinator.model.journal import Entry, StepKind
+from coordinator.stores import copies
 from coordinator.stores.reader import CHUNK, StoreReader
 from coordinator.stores.sqlite import SqliteStore
 from tests.stores.example import row
@@ -133,3 +134,20 @@ def test_threads_read_at_once(store: SqliteStore, reader: StoreReader) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(read, range(1, CHUNK + 1)))
+
+
+def test_a_file_that_was_put_in_the_place_of_the_old_one_is_read_from_then_on(
+    store: SqliteStore, reader: StoreReader, tmp_path: Path
+) -> None:
+    insert(store, 1, 3)
+    assert len(list(reader.rows(EMPTY, after=None, limit=None))) == 3
+    other = tmp_path / "other"
+    copies.copy(tmp_path / "store", other)
+    longer = SqliteStore(other)
+    insert(longer, 4, 5)
+    longer.close()
+    with reader.snapshot():
+        assert len(list(reader.rows(EMPTY, after=None, limit=None))) == 3
+        copies.put_in_place(other, tmp_path / "store")
+        assert len(list(reader.rows(EMPTY, after=None, limit=None))) == 3
+    assert len(list(reader.rows(EMPTY, after=None, limit=None))) == 5

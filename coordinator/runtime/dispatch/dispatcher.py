@@ -9,25 +9,24 @@ keeps its order, and streams are woken when they have something to send.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
-from coordinator.logs.embedded import EmbeddedLog
-from coordinator.logs.port import Entry, Stream
+from coordinator.logs.port import Entry, Log, Stream
 from coordinator.model import framing, limits, messages
 from coordinator.model.errors import CallerError, NotFoundError
 from coordinator.partition.outputs import Answer
 from coordinator.runtime.clock import monotonic_us
 from coordinator.runtime.dispatch import reports
 from coordinator.runtime.dispatch.core import Dispatch
-from coordinator.runtime.dispatch.feed import Feed
+from coordinator.runtime.dispatch.feed import OnRun
 from coordinator.runtime.dispatch.sessions import Session
-from coordinator.runtime.requests import RequestsRole
-from coordinator.runtime.requests_file import Outgoing
-from coordinator.runtime.requests_outbox import Outbox
+from coordinator.runtime.requests.file import Outgoing
+from coordinator.runtime.requests.outbox import Outbox
+from coordinator.runtime.requests.port import Requests
 
 LEASES_EVERY_S: Final = 0.5
 CHUNK_BYTES: Final = 256 * 1024
@@ -35,6 +34,23 @@ CHUNK_BYTES: Final = 256 * 1024
 
 Send = Callable[[Sequence[Entry]], Awaitable[Sequence[Answer]]]
 """Appends commands and waits for their answers."""
+
+
+class Deliveries(Protocol):
+    """What reads the deliveries of all partitions, from given positions on, from `start` until `close`."""
+
+    failure: str | None
+    """Why nothing is read any more, once that is so."""
+
+    def start(self) -> None:
+        """Begin to read."""
+
+    def close(self) -> None:
+        """Stop."""
+
+
+Read = Callable[[Mapping[int, int], OnRun], Deliveries]
+"""Makes a reader of deliveries, of the next position of each partition and of who takes them."""
 
 
 class Reported(NamedTuple):
@@ -58,13 +74,14 @@ class DispatchView(NamedTuple):
 class Dispatcher:
     """Participants' sessions. Everything but the constructor is called in the event loop."""
 
-    def __init__(self, log: EmbeddedLog, requests: RequestsRole, send: Send) -> None:
+    def __init__(self, log: Log, requests: Requests, send: Send, read: Read) -> None:
         self._log = log
         self._requests = requests
         self._send = send
+        self._read = read
         self._partitions: Final = range(log.partitions(Stream.COMMANDS))
         self._core = Dispatch(requests.deployments())
-        self._feed: Feed | None = None
+        self._feed: Deliveries | None = None
         self._outbox = Outbox(log, (), self._appended)
         self._wakers: dict[Session, asyncio.Event] = {}
         """Of those sessions that have a stream."""
@@ -72,13 +89,14 @@ class Dispatcher:
 
     # -- its life --------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Take over from whoever carried deliveries before, and begin."""
+    async def start(self) -> None:
+        """Take over from whoever carried deliveries before, and begin. Raises LogError when that cannot be done."""
         self._loop = asyncio.get_running_loop()
-        ends = {partition: self._log.bounds(Stream.DELIVERIES, partition).end for partition in self._partitions}
+        bounds = [asyncio.to_thread(self._log.bounds, Stream.DELIVERIES, number) for number in self._partitions]
+        ends = {partition: bounds.end for partition, bounds in enumerate(await asyncio.gather(*bounds))}
         self._append(None, messages.Serve(lanes=(), reclaim=True))
         self._push()
-        self._feed = Feed(self._log, ends, self._from_thread(self._delivered))
+        self._feed = self._read(ends, self._from_thread(self._delivered))
         self._feed.start()
         self._requests.subscribe_deployments(self._from_thread(self._registered))
         self._registered()  # whatever came before that

@@ -15,7 +15,7 @@ import structlog
 
 from coordinator.logs.port import Entry, Log, LogError
 from coordinator.model import limits
-from coordinator.runtime.requests_file import Outgoing
+from coordinator.runtime.requests.file import Outgoing
 
 BACKOFF_FIRST_S: Final = 0.05
 BACKOFF_LONGEST_S: Final = 5.0

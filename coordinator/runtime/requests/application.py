@@ -1,0 +1,149 @@
+"""The Faust application: agents on `requests` and `progress`, and the table `state` with its changelog.
+
+Faust reads the two topics as a member of the group, moves them to another process when this one is gone, keeps the
+table and its changelog, recovers the one from the other, and commits offsets. It decides nothing of what the records
+mean: agents hand them to a `Folder`, one at a time.
+
+What Faust is kept from doing (0.15.3): an agent that fails is started again, and its event counts as done. So agents
+here never fail: the folder deals with what is wrong, and only what is stored is acknowledged. An event that never is
+would hold up the shutdown (`stream_wait_empty`), and so would a broker that hangs (`_ConsumerThread`). A topic that
+does not fit shows only at the first write, or never, so `check_topics` looks before the start.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, cast
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
+from faust.types import StreamT
+from faust.types.auth import CredentialsT
+from mode.threads import ServiceThread, WorkerThread
+
+from coordinator.logs.kafka import cluster
+from coordinator.logs.kafka.settings import KafkaSettings
+from coordinator.logs.port import Record, Stream
+from coordinator.model.errors import CorruptionError, TransientError
+from coordinator.runtime.requests.known import READ
+from coordinator.runtime.requests.table import Folder, Table
+
+COMMIT_INTERVAL_S: Final = 1.0
+"""Offsets only tell a successor where to begin to read; what it has folded before it knows by the table."""
+_TABLE: Final = "state"
+
+
+def application(settings: KafkaSettings, directory: Path, folder: Folder) -> faust.App:
+    """An application of the current event loop, not started. What Faust wants to keep on disk goes to `directory`."""
+    member = settings.member()
+    app = faust.App(
+        group(settings),
+        broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
+        broker_client_id=settings.client_id,
+        broker_credentials=_credentials(settings),
+        broker_session_timeout=member["session_timeout_ms"] / 1_000,
+        broker_heartbeat_interval=member["heartbeat_interval_ms"] / 1_000,
+        broker_commit_interval=COMMIT_INTERVAL_S,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=member["group_instance_id"],
+        datadir=directory,
+        store="memory://",
+        stream_recovery_delay=0,
+        stream_wait_empty=False,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        autodiscover=False,
+    )
+    app.transport.Consumer = _Consumer  # type: ignore[misc]  # what Faust takes from there when it starts
+    topics = {stream: settings.topic(stream) for stream in READ}
+    table = Table(
+        app, folder=folder, topics=topics.values(), name=_TABLE, key_type=bytes, value_type=bytes, partitions=1
+    )
+    assert table.changelog_topic_name == settings.changelog
+    app.tables.add(table)
+    for stream, name in topics.items():
+        topic = app.topic(name, key_serializer="raw", value_serializer="raw", allow_empty=True)
+        app.agent(topic, name=stream.value, concurrency=1)(_agent(stream, folder))
+    return app
+
+
+class _Consumer(Consumer):
+    """Faust's, on another thread."""
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _DaemonThread(WorkerThread):
+    """One that does not keep the process from ending while a broker hangs."""
+
+    def __init__(self, service: ServiceThread, **options: Any) -> None:
+        super().__init__(service, **options)
+        self.daemon = True
+
+
+class _ConsumerThread(AIOKafkaConsumerThread):
+    """Passes over what a transaction has taken back, as the log does; Faust itself would read it."""
+
+    Worker = _DaemonThread
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
+        consumer = super()._create_consumer(loop)
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+
+def _credentials(settings: KafkaSettings) -> CredentialsT | None:
+    """What the other clients are secured by, as Faust wants to be told it."""
+    client = settings.client()
+    context = client.get("ssl_context")
+    if "sasl_mechanism" in client:
+        return faust.SASLCredentials(
+            mechanism=client["sasl_mechanism"],
+            username=client["sasl_plain_username"],
+            password=client["sasl_plain_password"],
+            ssl_context=context,
+        )
+    return None if context is None else faust.SSLCredentials(context)
+
+
+def _agent(stream: Stream, folder: Folder) -> Callable[[StreamT[Any]], Awaitable[None]]:
+    async def agent(events: StreamT[Any]) -> None:
+        async for event in cast(faust.Stream[Any], events).noack().events():
+            message = event.message
+            record = Record(message.offset, round(message.timestamp * 1_000) * 1_000, message.value or b"")
+            if await folder.fold(stream, record):
+                event.ack()
+
+    return agent
+
+
+async def check_topics(settings: KafkaSettings) -> None:
+    """Make sure that the topics and the table fit together, which Faust would see only at its first write.
+
+    Raises TransientError when one is not there (yet), CorruptionError when one has another number of partitions than 1,
+    KafkaError when the brokers do not answer.
+    """
+    names = [settings.changelog, *map(settings.topic, READ)]
+    client = AIOKafkaClient(**settings.client())
+    try:
+        await cluster.connect(settings, client)
+        there = (await cluster.describe(client, names)).topics
+    finally:
+        await client.close()
+    missing = ", ".join(name for name in names if name not in there)
+    if missing:
+        raise TransientError(f"Kafka at {settings.bootstrap} has no {missing}; make it with: coordinator topics create")
+    for name in names:
+        count = there[name].partitions
+        if count != 1:
+            raise CorruptionError(f"{name} has {count} partitions and the coordinator needs exactly one; make it anew")
+
+
+def group(settings: KafkaSettings) -> str:
+    """The consumer group that the coordinator's processes are members of."""
+    return f"{settings.prefix}requests"

@@ -1,0 +1,167 @@
+"""The coordinator's state on Kafka: rows on a compacted topic, the changelog of its table, and who may write them.
+
+Theory of operation
+-------------------
+**Rows.** `request:ID` and `deployment:NUMBER` hold what their name says, `position` nothing. Every row also carries the
+positions of `requests` and `progress` up to which all was folded when it was written. A record that is folded
+changes at most one of them, and writes exactly that one row, or `position` where it changes none: so the state and
+how far it goes move in one record, and a record of the log is never folded twice into the same state.
+
+**Claims.** Kafka's group moves the coordinator from one process to another, but one that was stopped for a while does
+not know that it was replaced, and goes on writing until it hears of it. So whoever takes over appends a claim
+(`owner`, with the identity of the log that it reads), makes sure that it has read all before it, and puts the claim's
+offset on every row that it writes, tombstones included. The newest claim wins: from its place on, rows with a lower
+one are void for all who read (`Fence`). It is the same with ticks and revisions: what a second owner appends is
+recognized by its number and changes nothing.
+
+**Compaction** knows no claims. It may keep a void row and drop the valid one before it. So a row that was shadowed in
+this way is written again by the owner that reads it, and the topic keeps everything for an hour, in which that will
+have happened (`logs.kafka.topics`).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from coordinator.logs.port import Stream
+from coordinator.model.errors import CorruptionError
+from coordinator.requests import deployments, state
+from coordinator.requests.deployments import Deployment, Registry
+from coordinator.requests.state import Request
+from coordinator.runtime.requests.known import READ
+
+OWNER: Final = b"owner"
+POSITION: Final = b"position"
+_REQUEST: Final = b"request:"
+_DEPLOYMENT: Final = b"deployment:"
+
+OWNER_HEADER: Final = "owner"
+"""The header with the offset of the writer's claim, in decimal digits."""
+Headers = Iterable[tuple[str, bytes]]
+
+
+class Change(NamedTuple):
+    """What a row tells."""
+
+    positions: dict[Stream, int]
+    """The next position to fold of each stream, when it was written."""
+    what: Request | Deployment | None
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    requests: int
+    progress: int
+    body: bytes = b""
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(_Row)
+
+
+def key_of(what: Request | Deployment | None) -> bytes:
+    """The key of its row; that of the positions alone for None."""
+    if what is None:
+        return POSITION
+    return request_key(what.id) if isinstance(what, Request) else b"%s%d" % (_DEPLOYMENT, what.number)
+
+
+def request_key(id: str) -> bytes:
+    return _REQUEST + id.encode()
+
+
+def request_of(key: bytes) -> str | None:
+    """The id of the request whose row this is, None for a row of something else."""
+    return key.removeprefix(_REQUEST).decode() if key.startswith(_REQUEST) else None
+
+
+def encode(change: Change) -> bytes:
+    """The row's value."""
+    what = change.what
+    body = b""
+    if isinstance(what, Request):
+        body = state.encode(what)
+    elif what is not None:
+        body = deployments.encode(what)
+    return _encoder.encode(_Row(change.positions[Stream.REQUESTS], change.positions[Stream.PROGRESS], body))
+
+
+def decode(key: bytes, value: bytes) -> Change:
+    """What the row of this key says. Raises CorruptionError when it is none of ours."""
+    try:
+        row = _decoder.decode(value)
+        what: Request | Deployment | None = None
+        if key.startswith(_REQUEST):
+            what = state.decode(row.body)
+        elif key.startswith(_DEPLOYMENT):
+            what = deployments.decode(row.body)
+        elif key != POSITION:
+            raise CorruptionError(f"the changelog has a row {key!r}, which this build does not know; use its build")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptionError(
+            f"row {key!r} of the changelog cannot be read ({error}); use the build it is of"
+        ) from error
+    return Change({Stream.REQUESTS: row.requests, Stream.PROGRESS: row.progress}, what)
+
+
+class Fence:
+    """Tells valid rows from void ones; it must see every record of the changelog, in order."""
+
+    def __init__(self) -> None:
+        self.last = -1
+        """The offset of the last record that it has seen."""
+        self.shadowed: set[bytes] = set()
+        """Keys whose newest row is void: compaction may drop the valid one before it."""
+        self.log: str | None = None
+        """The identity of the log that the rows were made from; None as long as nobody has claimed them."""
+        self._claim = -1
+
+    def admits(self, offset: int, key: bytes, value: bytes | None, headers: Headers) -> bool:
+        """Whether the record is a row that counts."""
+        self.last = offset
+        if key == OWNER:
+            self._claim = offset
+            self.log = (value or b"").decode(errors="replace")
+            return False
+        claim = _claim_of(headers)
+        if claim < self._claim:
+            self.shadowed.add(key)
+            return False
+        self._claim = claim  # also where compaction has dropped the claim itself
+        self.shadowed.discard(key)
+        return True
+
+
+def _claim_of(headers: Headers) -> int:
+    for name, value in headers:
+        if name == OWNER_HEADER and value.isdigit():
+            return int(value)
+    return -1
+
+
+class Restored(NamedTuple):
+    """All rows together."""
+
+    positions: dict[Stream, int]
+    requests: dict[str, Request]
+    registry: Registry
+
+
+def restore(rows: Mapping[bytes, bytes]) -> Restored:
+    """What the valid rows, by key, come to. Raises CorruptionError when one is none of ours."""
+    positions = dict.fromkeys(READ, 0)
+    requests: dict[str, Request] = {}
+    registered: list[Deployment] = []
+    for key, value in rows.items():
+        change = decode(key, value)
+        positions = later(positions, change.positions)
+        if isinstance(change.what, Request):
+            requests[change.what.id] = change.what
+        elif change.what is not None:
+            registered.append(change.what)
+    return Restored(positions, requests, Registry(registered))
+
+
+def later(one: Mapping[Stream, int], other: Mapping[Stream, int]) -> dict[Stream, int]:
+    """The later position of each stream."""
+    return {stream: max(one[stream], other[stream]) for stream in READ}

@@ -1,0 +1,112 @@
+"""The table `state` of the Faust application: rows of the changelog, each with its writer's claim.
+
+What Faust's table does otherwise (0.15.3): it sends a row and forgets to say when it has arrived, so the futures are
+kept here; and after a rebalance it trusts what it has in memory and reads on from there, while here it begins anew,
+because what a replaced owner has in memory may never have become valid.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+import faust
+from faust.types import TP, EventT, FutureMessage
+
+from coordinator.logs.port import Record, Stream
+from coordinator.model.errors import TransientError
+from coordinator.runtime.requests import changelog
+from coordinator.runtime.requests.changelog import Fence
+
+
+class Folder(Protocol):
+    """What the application does with what it reads."""
+
+    async def taken_over(self, table: "Table") -> None:
+        """The topics are this process's, and the table is recovered."""
+
+    def lost(self) -> None:
+        """The topics may be another's from now on."""
+
+    def misled(self, error: Exception) -> None:
+        """The application was given what it cannot work with, and has to be started anew."""
+
+    async def fold(self, stream: Stream, record: Record) -> bool:
+        """Whether the record is folded and stored, and may be acknowledged."""
+
+
+class Table(faust.Table[bytes, bytes]):
+    """Rows by key, as bytes; valid ones only."""
+
+    def __init__(self, app: faust.App, *, folder: Folder, topics: Collection[str], **options: Any) -> None:
+        super().__init__(app, **options)
+        self._topics = topics
+        self.fence = Fence()
+        self._folder = folder
+        self._claim = -1
+        self._sent: list[FutureMessage] = []
+
+    async def claim(self, log: str) -> int:
+        """Append a claim for whoever reads this log, and put it on every row from now on; its offset."""
+        value = log.encode()
+        sent = await self.app.producer.send_and_wait(
+            self.changelog_topic_name, changelog.OWNER, value, partition=0, timestamp=None, headers=None
+        )
+        self._claim = sent.offset
+        return self._claim
+
+    async def stored(self) -> None:
+        """Wait until all that was written is on the changelog. Raises KafkaError."""
+        sent, self._sent = self._sent, []
+        for future in sent:
+            await future
+
+    # -- what Faust calls ------------------------------------------------------------------------------------
+
+    def send_changelog(
+        self,
+        partition: int | None,
+        key: Any,
+        value: Any,
+        key_serializer: Any = None,
+        value_serializer: Any = None,
+    ) -> FutureMessage:
+        future = self.changelog_topic.send_soon(
+            key=key,
+            value=value,
+            partition=partition,
+            headers={changelog.OWNER_HEADER: b"%d" % self._claim},
+            key_serializer="raw",
+            value_serializer="raw",
+            eager_partitioning=True,
+        )
+        self._sent.append(future)
+        return future
+
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
+        super().apply_changelog_batch([event for event in batch if self._admits(event)])
+
+    def _admits(self, event: EventT[Any]) -> bool:
+        message = event.message
+        headers = message.headers or ()
+        pairs = headers.items() if isinstance(headers, Mapping) else headers
+        return self.fence.admits(message.offset, message.key or b"", message.value, pairs)
+
+    def persisted_offset(self, tp: TP) -> int:
+        return -1  # nothing is kept from one recovery to the next, so all is read
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        self._folder.lost()
+        self._sent.clear()
+        self.data.clear()
+        self.fence = Fence()
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        given, needed = {tp.topic for tp in assigned}, {*self._topics, self.changelog_topic_name}
+        if given and given != needed:
+            # Whoever shared out did not know all the topics yet. Faust would go on with those that it got.
+            self._folder.misled(TransientError(f"the group gave {sorted(given)}, and {sorted(needed)} belong together"))
+
+    async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
+        await super().on_recovery_completed(active_tps, standby_tps)
+        if active_tps:
+            await self._folder.taken_over(self)

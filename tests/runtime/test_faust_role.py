@@ -1,0 +1,334 @@
+"""The coordinator as a Faust application, on a real broker: what happens to processes, and what they leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+
+from coordinator.logs.kafka.log import KafkaLog
+from coordinator.logs.kafka.settings import KafkaSettings
+from coordinator.logs.port import Entry, Stream
+from coordinator.model.errors import CorruptionError
+from coordinator.model.filters import Filter
+from coordinator.model.messages import Guard, Progress, RequestControl, Tally, encode
+from coordinator.requests.state import Request
+from coordinator.runtime.clock import wall_clock_us
+from coordinator.runtime.requests import changelog
+from coordinator.runtime.requests.faust_role import FaustRole
+from tests.kafka.broker import Broker
+from tests.requests.world import TIMES, submit
+from tests.runtime.requests_scene import PARTITIONS, KafkaScene, folded, shown, topics_of_its_own
+
+ROOT = Path(__file__).parents[2]
+REQUESTS = 8
+
+
+class Coordinator:
+    """The role in a process of its own."""
+
+    def __init__(self, scene: KafkaScene) -> None:
+        arguments = [scene.settings.bootstrap, scene.settings.prefix, scene.path / "faust"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.runtime.test_faust_role", *arguments], cwd=ROOT, stdout=subprocess.PIPE
+        )
+        self._active = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line == b"active\n":
+                self._active.set()
+
+    def until_active(self, timeout_s: float = 120) -> None:
+        assert self._active.wait(timeout_s), "the role did not take over"
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop_s(self) -> float:
+        """How long an orderly stop takes, seconds."""
+        began = time.monotonic()
+        self.send(signal.SIGTERM)
+        assert self.process.wait(60) == 0
+        return time.monotonic() - began
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Watched:
+    """What a replica shows, which must never go backwards."""
+
+    def __init__(self, scene: KafkaScene) -> None:
+        self._scene = scene
+        self._seen: dict[str, Request] = {}
+        self.error: str | None = None
+        scene.role.subscribe(self._changed)
+
+    def _changed(self, id: str) -> None:
+        before, now = self._seen.get(id), self._scene.role.get(id)
+        if now is None:
+            self.error = f"{id} has vanished"
+        elif before is not None and (now.told < before.told or now.revision < before.revision):
+            self.error = f"{id} went back from {before} to {now}"
+        else:
+            self._seen[id] = now
+
+
+@pytest.fixture
+def scene(kafka: str, tmp_path: Path) -> Iterator[KafkaScene]:
+    made = KafkaScene(kafka, tmp_path, role_here=False)
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def ended_with(*coordinators: Coordinator) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for coordinator in coordinators:
+            coordinator.kill()
+
+
+def meddle(scene: KafkaScene, seed: int, acknowledged: list[str]) -> None:
+    """Submissions and controls of operators who do not wait for one another."""
+    rng = random.Random(seed)
+    for number in range(REQUESTS):
+        guard = rng.choice([None, None, Guard(max=rng.randint(0, 8))])
+        scene.append(submit(f"r{number}", guard=guard, filter=Filter(service=f"S{number}")))
+        acknowledged.append(f"r{number}")
+        change: dict[str, Any] = rng.choice([{"paused": True}, {"rate": 5}, {"aborted": True}])
+        scene.append(RequestControl(request=f"r{rng.randrange(REQUESTS)}", **change))
+        time.sleep(rng.random() / 2)
+    scene.append(*(RequestControl(request=f"r{number}", paused=False) for number in range(REQUESTS)))
+
+
+def until_the_log_agrees(scene: KafkaScene, watched: Watched) -> None:
+    """Until all has ended, and what is shown is what the log gives."""
+    scene.until(lambda: len(scene.role.list()) == REQUESTS and scene.role.active_count == 0, 240)
+    scene.until_read()
+    mine = {request.id: shown(request) for request in scene.role.list()}
+    assert mine == {id: shown(request) for id, request in folded(scene.log, PARTITIONS).items()}
+    assert watched.error is None
+
+
+@pytest.mark.parametrize("seed", range(TIMES))
+def test_being_killed_at_any_point_loses_nothing_and_ends_nothing_twice(scene: KafkaScene, seed: int) -> None:
+    rng, acknowledged, watched = random.Random(seed), list[str](), Watched(scene)
+    coordinator = Coordinator(scene)
+    meddling = threading.Thread(target=meddle, args=(scene, seed, acknowledged))
+    meddling.start()
+    for _ in range(2 * TIMES):
+        with ended_with(coordinator):
+            coordinator.until_active()
+            time.sleep(rng.random() * 2)
+        coordinator = Coordinator(scene)
+    with ended_with(coordinator):
+        meddling.join()
+        until_the_log_agrees(scene, watched)
+        assert {request.id for request in scene.role.list()} == set(acknowledged)
+
+
+def test_one_that_was_stopped_and_replaced_does_no_harm(scene: KafkaScene) -> None:
+    acknowledged, watched = list[str](), Watched(scene)
+    zombie = Coordinator(scene)
+    with ended_with(zombie):
+        zombie.until_active()
+        meddling = threading.Thread(target=meddle, args=(scene, 1, acknowledged))
+        meddling.start()
+        scene.until(scene.role.list)
+        zombie.send(signal.SIGSTOP)
+        successor = Coordinator(scene)
+        with ended_with(successor):
+            successor.until_active()
+            zombie.send(signal.SIGCONT)
+            meddling.join()
+            until_the_log_agrees(scene, watched)
+    assert {request.id for request in scene.role.list()} == set(acknowledged)
+    seen = {request.id: shown(request) for request in scene.role.list()}
+    scene.role.close()
+    scene.start()
+    scene.until_active()
+    scene.role = scene.replica()
+    assert {request.id: shown(request) for request in scene.role.list()} == seen
+
+
+def test_a_row_of_a_replaced_owner_is_not_shown_and_is_written_again(scene: KafkaScene) -> None:
+    scene.restart()
+    scene.until_active()
+    assert scene.role.wait_applied(scene.append(submit("r1")), 60)
+    asyncio.run(append_row(scene.settings, b"request:r1", b"from a zombie"))
+    asyncio.run(append_row(scene.settings, b"request:r1", None))
+    scene.until(lambda: newest_row(scene.settings, b"request:r1")[1] not in (b"from a zombie", None))
+    headers, value = newest_row(scene.settings, b"request:r1")
+    assert value is not None
+    assert isinstance(changelog.decode(b"request:r1", value).what, Request)
+    assert dict(headers)[changelog.OWNER_HEADER] == b"0"
+    assert scene.role.get("r1") is not None
+
+
+async def append_row(settings: KafkaSettings, key: bytes, value: bytes | None) -> None:
+    producer = AIOKafkaProducer(**settings.client())
+    await producer.start()
+    await producer.send_and_wait(settings.changelog, value, key, partition=0)
+    await producer.stop()
+
+
+def newest_row(settings: KafkaSettings, key: bytes) -> tuple[Any, bytes | None]:
+    async def read() -> tuple[Any, bytes | None]:
+        partition = TopicPartition(settings.changelog, 0)
+        consumer = AIOKafkaConsumer(**settings.client(), enable_auto_commit=False, auto_offset_reset="none")
+        await consumer.start()
+        try:
+            consumer.assign([partition])
+            end = (await consumer.end_offsets([partition]))[partition]
+            consumer.seek(partition, 0)
+            newest: tuple[Any, bytes | None] = (), None
+            while await consumer.position(partition) < end:
+                for record in (await consumer.getmany(timeout_ms=1_000)).get(partition, ()):
+                    if record.key == key:
+                        newest = record.headers, record.value
+            return newest
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(read())
+
+
+def test_progress_that_contradicts_itself_stops_it_loudly_and_changes_nothing(scene: KafkaScene) -> None:
+    scene.live.gone.update(range(PARTITIONS))
+    scene.restart()
+    role = scene.faust
+    assert role is not None
+    assert scene.role.wait_applied(scene.append(submit("r1")), 60)
+    told = Progress(
+        request="r1", partition=0, number=1, state="running", position=0, revision=0, at=0, tally=Tally(matched=2)
+    )
+    scene.log.append([Entry(Stream.PROGRESS, 0, encode(told))])
+    scene.until(lambda: role.failure is not None)
+    assert isinstance(role.failure, CorruptionError)
+    assert "do not add up" in str(role.failure)
+    assert scene.role.get("r1") is not None
+    assert not scene.role.wait_applied(scene.append(submit("r2")), 0.5)
+
+
+def test_what_a_transaction_has_taken_back_is_not_folded_and_what_it_leaves_is_passed_over(scene: KafkaScene) -> None:
+    scene.restart()
+    scene.until_active()
+    asyncio.run(submit_in_transactions(scene.settings))
+    assert scene.role.wait_applied(scene.append(submit("after")), 60)
+    assert {request.id for request in scene.role.list()} == {"committed", "after"}
+
+
+async def submit_in_transactions(settings: KafkaSettings) -> None:
+    producer = AIOKafkaProducer(**settings.client(), transactional_id=f"{settings.prefix}test")
+    await producer.start()
+    for request in ("committed", "aborted"):
+        await producer.begin_transaction()
+        await producer.send_and_wait(settings.topic(Stream.REQUESTS), encode(submit(request)), partition=0)
+        await (producer.commit_transaction() if request == "committed" else producer.abort_transaction())
+    await producer.stop()
+
+
+def test_a_log_that_was_trimmed_too_far_stops_it_loudly(scene: KafkaScene) -> None:
+    scene.restart()
+    scene.until_active()
+    assert scene.role.wait_applied(scene.append(submit("r1")), 60)
+    assert scene.faust is not None
+    scene.faust.close()
+    scene.append(submit("r2"))
+    scene.log.trim(Stream.REQUESTS, 0, scene.append(submit("r3")))
+    role = scene.start()
+    scene.until(lambda: role.failure is not None)
+    assert "was trimmed" in str(role.failure)
+
+
+def test_a_changelog_of_another_log_is_refused(scene: KafkaScene) -> None:
+    asyncio.run(append_row(scene.settings, changelog.OWNER, b"another log"))
+    role = scene.start()
+    scene.until(lambda: role.failure is not None)
+    assert "was made from log another log" in str(role.failure)
+
+
+def test_a_changelog_with_more_than_one_partition_is_refused(kafka: str, tmp_path: Path) -> None:
+    settings = topics_of_its_own(kafka)
+    asyncio.run(add_a_partition(settings))
+    log = KafkaLog(settings)
+    role = FaustRole(settings, log, tmp_path, wall_clock_us)
+    try:
+        ends = time.monotonic() + 30
+        while role.failure is None:
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+        assert "has 2 partitions" in str(role.failure)
+        assert not role.active
+    finally:
+        role.close()
+        log.close()
+
+
+async def add_a_partition(settings: KafkaSettings) -> None:
+    admin = AIOKafkaAdminClient(**settings.client())
+    await admin.start()
+    await admin.create_partitions({settings.changelog: NewPartitions(total_count=2)})
+    await admin.close()
+
+
+def test_it_stops_within_ten_seconds(scene: KafkaScene) -> None:
+    coordinator = Coordinator(scene)
+    with ended_with(coordinator):
+        coordinator.until_active()
+        assert scene.role.wait_applied(scene.append(submit("r1")), 60)
+        assert coordinator.stop_s() < 10
+
+
+def test_it_stops_within_ten_seconds_where_the_broker_hangs(own_brokers: None, tmp_path: Path) -> None:
+    broker = Broker(tmp_path)
+    broker.start()
+    try:
+        scene = KafkaScene(broker.bootstrap, tmp_path, role_here=False)
+        coordinator = Coordinator(scene)
+        with ended_with(coordinator):
+            coordinator.until_active()
+            assert scene.role.wait_applied(scene.append(submit("r1")), 60)
+            scene.live.close()
+            broker.pause()
+            took_s = coordinator.stop_s()
+        broker.resume()
+        scene.close()
+        assert took_s < 10
+    finally:
+        broker.resume()
+        broker.stop()
+
+
+def run_until_killed(bootstrap: str, prefix: str, directory: str) -> None:
+    """The role in a process of its own."""
+    settings = KafkaSettings(bootstrap, {"topic.prefix": prefix})
+    role = FaustRole(settings, KafkaLog(settings), Path(directory), wall_clock_us)
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    while role.failure is None and not over.wait(0.05):
+        if role.active:
+            print("active", flush=True)
+    role.close()
+
+
+if __name__ == "__main__":
+    run_until_killed(*sys.argv[1:])
