@@ -38,7 +38,7 @@ _ID: Final = "/batches/{id:str}"
 async def submit_batch(request: AnyRequest) -> Reply:
     """Submit a batch, or find the one that was submitted with this id and body."""
     raw = await read_body(request, limits.REQUEST_BYTES_MAX)
-    return _submitted(*await gateway_of(request).submit(parse_submission(raw, wall_clock_us())))
+    return _submitted(*await gateway_of(request).batches.submit(parse_submission(raw, wall_clock_us())))
 
 
 def _submitted(batch: BatchView, new: bool) -> Reply:
@@ -61,15 +61,14 @@ def _submitted(batch: BatchView, new: bool) -> Reply:
 async def list_batches(request: AnyRequest) -> Reply:
     """All of them, or one page, which says where the next begins."""
     limit, cursor = listing.parse_page(request)
-    gateway = gateway_of(request)
+    batches = gateway_of(request).batches
 
     def reply() -> Reply:
-        page = gateway.batches(limit=None if limit is None else limit + 1, after=cursor)
+        page = batches.list(limit=None if limit is None else limit + 1, after=cursor)
         if limit is None or len(page) <= limit:
             return json_reply(200, page)
-        del page[limit:]
-        link = listing.next_page(request, "/batches", listing.PAGING, gateway.batch_cursor(page[-1]))
-        return json_reply(200, page, headers=link)
+        link = listing.next_page(request, "/batches", listing.PAGING, batches.cursor(page[limit - 1]))
+        return json_reply(200, page[:limit], headers=link)
 
     # A week of them may take a while to put together; on the loop that would hold up everybody else.
     return await asyncio.to_thread(reply)
@@ -92,7 +91,7 @@ async def get_batch(request: AnyRequest) -> Reply:
 
 def _batch(request: AnyRequest) -> BatchView:
     id = segment(request.path_params["id"])
-    batch = gateway_of(request).batch(id)
+    batch = gateway_of(request).batches.get(id)
     if batch is None:
         raise NotFoundError(f"there is no batch {id}, or no longer")
     return batch
@@ -122,7 +121,7 @@ async def watch_batch(request: AnyRequest) -> Reply:
     if batch.state in TERMINAL and seen is not None and seen == _event_id(encode_json(batch)):
         # Browsers open an event stream again whenever it ends; this status is how they are told not to.
         return Reply(204, b"")
-    frames = events.frames(gateway_of(request).watch(batch.id), _event)
+    frames = events.frames(gateway_of(request).batches.watch(batch.id), _event)
     return StreamReply(frames, media=events.MEDIA, headers=events.HEADERS)
 
 
@@ -158,7 +157,7 @@ def _control(verb: Literal["pause", "resume", "abort"]) -> HTTPRouteHandler:
     async def control(request: AnyRequest) -> Reply:
         await read_body(request, limits.REQUEST_BYTES_MAX)  # has no meaning here, and a limit all the same
         id = segment(request.path_params["id"])
-        return json_reply(200, await gateway_of(request).control(id, paused=paused, aborted=verb == "abort"))
+        return json_reply(200, await gateway_of(request).batches.control(id, paused=paused, aborted=verb == "abort"))
 
     return route("POST", f"{_ID}/{verb}", operation)(control)
 
@@ -177,7 +176,7 @@ def _control(verb: Literal["pause", "resume", "abort"]) -> HTTPRouteHandler:
 async def change_batch(request: AnyRequest) -> Reply:
     """Set the rate."""
     rate = parse_rate(await read_body(request, limits.REQUEST_BYTES_MAX))
-    return json_reply(200, await gateway_of(request).control(segment(request.path_params["id"]), rate=rate))
+    return json_reply(200, await gateway_of(request).batches.control(segment(request.path_params["id"]), rate=rate))
 
 
 @route(
@@ -196,7 +195,7 @@ async def change_batch(request: AnyRequest) -> Reply:
 async def retry_batch(request: AnyRequest) -> Reply:
     """Retry a batch, or find its retry."""
     await read_body(request, limits.REQUEST_BYTES_MAX)  # has no meaning here, and a limit all the same
-    return _submitted(*await gateway_of(request).retry(segment(request.path_params["id"])))
+    return _submitted(*await gateway_of(request).batches.retry(segment(request.path_params["id"])))
 
 
 ROUTES: Final[list[Any]] = [

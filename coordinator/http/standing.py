@@ -92,7 +92,7 @@ async def show_metrics(request: AnyRequest) -> Reply:
     kafka: Watch | None = state[KAFKA]
     shown = Shown(
         partitions=[] if gateway is None else await gateway.partition_views(),
-        states=[] if gateway is None else [batch.state for batch in gateway.batches()],
+        states=[] if gateway is None else [batch.state for batch in gateway.batches.list()],
         participants=None if gateway is None else gateway.sessions_view(),
         worker=None if worker is None else worker.view(),
         brokers=None if kafka is None else BrokersView(kafka.up, kafka.outages),

@@ -60,6 +60,13 @@ class Registry:
         """The deployment of that id."""
         return self._by_id.get(deployment)
 
+    def check_named(self, deployment: str | None) -> None:
+        """Raise CallerError when a deployment is named and there is none of that id."""
+        if deployment is not None and deployment not in self._by_id:
+            raise CallerError(
+                f"deployment {deployment} is not registered; GET /deployments lists those that are", field="deployment"
+            )
+
     def with_registered(self, event: Register, at_us: int) -> "Registry":
         """The registry once `event`, appended at `at_us`, is read; itself where that changes nothing.
 

@@ -9,22 +9,19 @@ import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 from coordinator.logs.port import Entry, Log, LogError, Stream
 from coordinator.model import ids, limits, messages
-from coordinator.model.errors import CallerError, ConflictError, CorruptionError, NotFoundError
+from coordinator.model.errors import CallerError, ConflictError, CorruptionError
 from coordinator.model.filters import Filter
 from coordinator.model.invocation import ServiceType
 from coordinator.model.statuses import Action
 from coordinator.model.times import to_rfc3339
 from coordinator.partition.outputs import Answer
-from coordinator.requests import lifecycle, retries, submission
 from coordinator.requests.deployments import Deployment, check
-from coordinator.requests.state import Request
-from coordinator.requests.view import BatchView, view
 from coordinator.runtime.answers import Answers
+from coordinator.runtime.batches import Batches
 from coordinator.runtime.channel import Applied, Told
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.dispatch.dispatcher import Dispatcher, DispatchView
@@ -34,6 +31,7 @@ from coordinator.runtime.errors import BusyError, UnavailableError
 from coordinator.runtime.imports import ImportReport, import_rows
 from coordinator.runtime.listing import listing
 from coordinator.runtime.owners import Owners
+from coordinator.runtime.requests.asking import ANSWER_TIMEOUT_S, ask
 from coordinator.runtime.requests.port import Requests
 from coordinator.runtime.views import (
     Cursor,
@@ -44,10 +42,6 @@ from coordinator.runtime.views import (
     PartitionView,
 )
 
-ANSWER_TIMEOUT_S: Final = 30.0
-_WATCH_INTERVAL_S: Final = 0.25
-_REFRESH_S: Final = 2.0
-_SETTLE_GRACE_S: Final = 1.0
 _APPEND_AGAIN_S: Final = 1.0
 
 
@@ -56,6 +50,7 @@ class Gateway:
 
     def __init__(self, log: Log, requests: Requests, owners: Owners, sessions: Sessions) -> None:
         self.partitions: Final = log.partitions(Stream.COMMANDS)
+        self.batches: Final = Batches(log, requests)
         self._log = log
         self._requests = requests
         self._owners = owners
@@ -64,14 +59,13 @@ class Gateway:
         self._endings = Endings(self._queries)
         self._sessions = sessions
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: dict[str, set[asyncio.Event]] = {}
         self._types: dict[str, ServiceType] = {}
         """Of keyed services, once known."""
 
     async def start(self) -> None:
         """Called in the event loop that everything else here is called in."""
         self._loop = asyncio.get_running_loop()
-        self._requests.subscribe(self._request_changed)
+        self.batches.start()
         self._owners.start(self._on_told_anywhere)
         await self._sessions.start(self.apply)
 
@@ -120,14 +114,6 @@ class Gateway:
         elif told.failure is not None:
             self._answers[told.partition].fail(UnavailableError(_stands_still(told.partition, told.failure)))
 
-    def _request_changed(self, request: str) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake_watchers, request)
-
-    def _wake_watchers(self, request: str) -> None:
-        for event in self._changed.get(request, ()):
-            event.set()
-
     # -- commands --------------------------------------------------------------------------------------------
 
     async def send_all(self, commands: Sequence[tuple[int, messages.Command]]) -> list[Answer]:
@@ -175,7 +161,7 @@ class Gateway:
 
     async def act(self, action: Action, id: str, *, deployment: str | None = None) -> Answer:
         """An action on one invocation. Raises CallerError when the deployment is not registered."""
-        self._check_deployment(deployment)
+        self._requests.deployments().check_named(deployment)
         partition = ids.partition_of(id, self.partitions)
         return await self.send(partition, messages.Act(action=action, id=id, deployment=deployment))
 
@@ -362,7 +348,7 @@ class Gateway:
         known = self._requests.deployments().get(register.deployment)
         new = known is None
         if known is None:
-            await self._append_to_requests(register)
+            await ask(self._log, self._requests, register)
             known = self._requests.deployments().get(register.deployment)
         if known is None:
             raise BusyError(f"{limits.DEPLOYMENTS_MAX} deployments are registered and no more go")
@@ -376,158 +362,6 @@ class Gateway:
     def deployments(self) -> list[Deployment]:
         """All deployments, the latest first."""
         return list(reversed(self._requests.deployments().deployments))
-
-    # -- requests --------------------------------------------------------------------------------------------
-
-    async def submit(self, submit: messages.Submit) -> tuple[BatchView, bool]:
-        """Ask for a batch; its view, and whether it is new. Does not wait for its progress.
-
-        Raises CallerError when it cannot be meant so, ConflictError when its id has another body, BusyError
-        when too many are under way.
-        """
-        objection = submission.objection(submit)
-        if objection is not None:
-            raise CallerError(objection)
-        known = self._requests.get(submit.request)
-        if known is None or known.submission is None:
-            self._check_names(submit)
-            if self._requests.active_count >= limits.ACTIVE_REQUESTS_MAX:
-                raise BusyError(f"{limits.ACTIVE_REQUESTS_MAX} batches are under way; wait for one to end")
-            known = await self._append_request(submit.request, submit)
-            if known.submission is not None and known.submission == submit:
-                return view(known, wall_clock_us()), True
-        if known.submission is None or not submission.repeats(known.submission, submit):
-            raise ConflictError(f"batch {submit.request} was submitted with another body; use another request id")
-        return view(known, wall_clock_us()), False
-
-    def _check_names(self, submit: messages.Submit) -> None:
-        """What a new batch names must be there: a name that is misspelt would do nothing, or what nobody can run."""
-        self._check_deployment(submit.deployment)
-        killed_by = submit.filter.killed_by
-        if killed_by is not None and self.batch(killed_by) is None:
-            raise CallerError(f"there is no batch {killed_by}, or no longer", field="filter.killed_by")
-
-    def _check_deployment(self, id: str | None) -> None:
-        if id is not None and self._requests.deployments().get(id) is None:
-            raise CallerError(
-                f"deployment {id} is not registered; GET /deployments lists those that are", field="deployment"
-            )
-
-    async def control(
-        self, request: str, *, paused: bool | None = None, aborted: bool = False, rate: int | None = None
-    ) -> BatchView:
-        """Change a batch that runs. An abort is answered when every partition has acknowledged it; it also calls off
-        the grace of one that is over.
-
-        Raises NotFoundError, ConflictError when the batch is over, and UnavailableError when an abort was not
-        acknowledged in time; it holds all the same, from wherever it arrives.
-        """
-        known = self._requests.get(request)
-        if known is None or known.submission is None:
-            raise NotFoundError(f"there is no batch {request}, or no longer")
-        before = view(known, wall_clock_us())
-        if aborted and before.state == lifecycle.State.ABORTED:
-            return before
-        if before.finished_at is not None and not (aborted and before.awaits_grace):
-            raise ConflictError(f"batch {request} is {before.state}; nothing of it is left to change")
-        change = messages.RequestControl(request=request, paused=paused, aborted=aborted, rate=rate)
-        await self._append_request(request, change)
-        if aborted:
-            return await self._until_over(request)
-        if paused:
-            await self._until_paused(request)
-        after = self.batch(request)
-        assert after is not None
-        return after
-
-    async def retry(self, request: str) -> tuple[BatchView, bool]:
-        """Do again what has failed of a batch, as another batch; that one's view, and whether it is new.
-
-        Raises NotFoundError, and ConflictError when the batch is not over or nothing of it has failed.
-        """
-        known = self._requests.get(request)
-        if known is None or known.submission is None:
-            raise NotFoundError(f"there is no batch {request}, or no longer")
-        return await self.submit(retries.submission(known))
-
-    async def _until_paused(self, request: str) -> None:
-        """Wait a little for all partitions to have acknowledged; a pause holds wherever it has arrived."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REFRESH_S):
-                async for seen in self.watch(request):
-                    if seen.state == lifecycle.State.PAUSED or seen.finished_at is not None:
-                        return
-
-    async def _until_over(self, request: str) -> BatchView:
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                async for seen in self.watch(request):
-                    if seen.finished_at is not None and not seen.awaits_grace:
-                        return seen
-        except TimeoutError:
-            pass
-        raise UnavailableError(f"not every partition has acknowledged the abort of {request}; watch it to its end")
-
-    async def _append_request(self, request: str, message: messages.Message) -> Request:
-        await self._append_to_requests(message)
-        state = self._requests.get(request)
-        assert state is not None
-        return state
-
-    async def _append_to_requests(self, message: messages.Message) -> None:
-        """Append to `requests`, and wait until the coordinator has read it."""
-        entry = Entry(Stream.REQUESTS, 0, messages.encode(message))
-        try:
-            [position] = await asyncio.wrap_future(self._log.submit([entry]))
-        except LogError as error:
-            raise UnavailableError(f"the log takes no appends now: {error}") from error
-        if not await asyncio.to_thread(self._requests.wait_applied, position, ANSWER_TIMEOUT_S):
-            raise UnavailableError("the coordinator did not take the request in time; ask for it again")
-
-    def batch(self, request: str) -> BatchView | None:
-        """One batch, None when there is none of that id."""
-        state = self._requests.get(request)
-        return None if state is None or state.submission is None else view(state, wall_clock_us())
-
-    def batches(self, *, limit: int | None = None, after: str | None = None) -> list[BatchView]:
-        """Batches that are remembered, newest first, then by id; behind a cursor if one is given."""
-        now = wall_clock_us()
-        found = (state for state in self._requests.list() if state.submission is not None)
-        if after is not None:
-            behind = Cursor.parse(after)
-            place = -behind.at, behind.id
-            found = (state for state in found if (-state.submitted_at, state.id) > place)
-        return [view(state, now) for state in islice(found, limit)]
-
-    def batch_cursor(self, last: BatchView) -> str:
-        """The cursor of a list of batches that goes on behind this one."""
-        return Cursor.behind(last.submitted_at, last.id).text()
-
-    async def watch(self, request: str) -> AsyncIterator[BatchView]:
-        """The batch now and after each change, a few times a second at most, until it is over and settled."""
-        changed = asyncio.Event()
-        self._changed.setdefault(request, set()).add(changed)
-        try:
-            while (seen := self.batch(request)) is not None:
-                changed.clear()
-                yield seen
-                if seen.finished_at is not None:
-                    if seen.settled:
-                        return
-                    async with asyncio.timeout(_SETTLE_GRACE_S):
-                        await changed.wait()
-                    continue
-                with contextlib.suppress(TimeoutError):  # silence is worth showing too
-                    async with asyncio.timeout(_REFRESH_S):
-                        await changed.wait()
-                await asyncio.sleep(_WATCH_INTERVAL_S)
-        except TimeoutError:
-            return  # over, and what was sent on its account is still under way
-        finally:
-            watchers = self._changed[request]
-            watchers.discard(changed)
-            if not watchers:
-                del self._changed[request]
 
 
 @contextlib.contextmanager

@@ -83,9 +83,9 @@ async def sweep(data: DataDirectory) -> Swept:
         await asyncio.sleep(0)  # so that it is under way when the command is given
         submitted_at = now_us()
         filter = Filter(service="Greeter", status=STATUSES, created_before=submitted_at - AGE_US)
-        await gateway.submit(messages.Submit(request="r", action="kill", filter=filter))
+        await gateway.batches.submit(messages.Submit(request="r", action="kill", filter=filter))
         answered_at = now_us()
-        async for seen in gateway.watch("r"):
+        async for seen in gateway.batches.watch("r"):
             last = seen
         sent.append(await meanwhile)
         sent += [await send(gateway, 3_600_000) for _ in range(5)]

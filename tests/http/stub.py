@@ -5,7 +5,7 @@ raised by the next call of any kind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -123,6 +123,73 @@ class StubDispatcher:
             raise NotFoundError(f"session {id} is over; open another")
 
 
+class StubBatches:
+    def __init__(self, gateway: "StubGateway") -> None:
+        self._gateway = gateway
+        self.states: list[BatchView] = []
+        """What a watcher is shown after the batch as it stands."""
+        self.pause_s = 0.0
+        """Between two of those."""
+        self.retries_are_new = True
+        self._submitted: dict[str, tuple[Submit, BatchView]] = {}
+
+    async def submit(self, submit: Submit) -> tuple[BatchView, bool]:
+        self._gateway._take("submit", submit)
+        if submit.request in self._submitted:
+            first, view = self._submitted[submit.request]
+            if not repeats(first, submit):
+                raise ConflictError(f"batch {submit.request} was submitted with another body")
+            return view, False
+        view = a_batch(submit)
+        self._submitted[submit.request] = (submit, view)
+        return view, True
+
+    async def control(
+        self, request: str, *, paused: bool | None = None, aborted: bool = False, rate: int | None = None
+    ) -> BatchView:
+        self._gateway._take("control", request, paused, aborted, rate)
+        view = self.get(request)
+        if view is None:
+            raise NotFoundError(f"there is no batch {request}, or no longer")
+        if view.state in TERMINAL:
+            raise ConflictError(f"batch {request} is {view.state}; nothing of it is left to change")
+        return self.change(request, state="aborted" if aborted else "paused" if paused else "running", rate=rate)
+
+    async def retry(self, request: str) -> tuple[BatchView, bool]:
+        self._gateway._take("retry", request)
+        view = self.get(request)
+        if view is None:
+            raise NotFoundError(f"there is no batch {request}, or no longer")
+        return msgspec.structs.replace(view, id=f"{request}.retry-1"), self.retries_are_new
+
+    def change(self, request: str, **changed: Any) -> BatchView:
+        submit, view = self._submitted[request]
+        self._submitted[request] = (submit, msgspec.structs.replace(view, **changed))
+        return self._submitted[request][1]
+
+    def get(self, request: str) -> BatchView | None:
+        return self._submitted[request][1] if request in self._submitted else None
+
+    def list(self, *, limit: int | None = None, after: str | None = None) -> Sequence[BatchView]:
+        if after is not None and not after.isdigit():
+            raise CallerError("cursor is none that a listing gave; start without one", field="cursor")
+        return [view for _, view in self._submitted.values()][int(after or 0) :][:limit]
+
+    def cursor(self, last: BatchView) -> str:
+        return str([*self._submitted].index(last.id) + 1)
+
+    async def watch(self, request: str) -> AsyncIterator[BatchView]:
+        view = self.get(request)
+        assert view is not None
+        yield view
+        try:
+            for state in self.states:
+                await asyncio.sleep(self.pause_s)
+                yield state
+        finally:
+            self._gateway.asked.append(("stopped watching", request))
+
+
 class StubGateway:
     partitions = 2
 
@@ -132,19 +199,14 @@ class StubGateway:
         self.fails: Exception | None = None
         self.answer: Callable[[str], Answer] = lambda id: Answer(7, 200, id, "completed")
         self.reasons: list[str] = []
-        self.states: list[BatchView] = []
-        """What a watcher is shown after the batch as it stands."""
         self.restarted_as: str | None = None
-        self.retries_are_new = True
-        self.pause_s = 0.0
-        """Between two of those."""
         self.chunks_given = 0
         self.breaks_after: int | None = None
         """Chunks of a listing after which it fails."""
         self.endings: dict[str, Ending] = {}
         self.registry = Registry()
+        self.batches = StubBatches(self)
         self.dispatcher = StubDispatcher(self)
-        self._submitted: dict[str, tuple[Submit, BatchView]] = {}
         self._by_idempotency_key: dict[str, str] = {}
 
     def _take(self, *asked: Any) -> None:
@@ -242,64 +304,6 @@ class StubGateway:
 
     def cursor(self, last: InvocationView) -> str:
         return str(self.rows.index(last) + 1)
-
-    # -- batches ---------------------------------------------------------------------------------------------
-
-    async def submit(self, submit: Submit) -> tuple[BatchView, bool]:
-        self._take("submit", submit)
-        if submit.request in self._submitted:
-            first, view = self._submitted[submit.request]
-            if not repeats(first, submit):
-                raise ConflictError(f"batch {submit.request} was submitted with another body")
-            return view, False
-        view = a_batch(submit)
-        self._submitted[submit.request] = (submit, view)
-        return view, True
-
-    async def control(
-        self, request: str, *, paused: bool | None = None, aborted: bool = False, rate: int | None = None
-    ) -> BatchView:
-        self._take("control", request, paused, aborted, rate)
-        view = self.batch(request)
-        if view is None:
-            raise NotFoundError(f"there is no batch {request}, or no longer")
-        if view.state in TERMINAL:
-            raise ConflictError(f"batch {request} is {view.state}; nothing of it is left to change")
-        return self.change(request, state="aborted" if aborted else "paused" if paused else "running", rate=rate)
-
-    async def retry(self, request: str) -> tuple[BatchView, bool]:
-        self._take("retry", request)
-        view = self.batch(request)
-        if view is None:
-            raise NotFoundError(f"there is no batch {request}, or no longer")
-        return msgspec.structs.replace(view, id=f"{request}.retry-1"), self.retries_are_new
-
-    def change(self, request: str, **changed: Any) -> BatchView:
-        submit, view = self._submitted[request]
-        self._submitted[request] = (submit, msgspec.structs.replace(view, **changed))
-        return self._submitted[request][1]
-
-    def batch(self, request: str) -> BatchView | None:
-        return self._submitted[request][1] if request in self._submitted else None
-
-    def batches(self, *, limit: int | None = None, after: str | None = None) -> list[BatchView]:
-        if after is not None and not after.isdigit():
-            raise CallerError("cursor is none that a listing gave; start without one", field="cursor")
-        return [view for _, view in self._submitted.values()][int(after or 0) :][:limit]
-
-    def batch_cursor(self, last: BatchView) -> str:
-        return str(list(self._submitted).index(last.id) + 1)
-
-    async def watch(self, request: str) -> AsyncIterator[BatchView]:
-        view = self.batch(request)
-        assert view is not None
-        yield view
-        try:
-            for state in self.states:
-                await asyncio.sleep(self.pause_s)
-                yield state
-        finally:
-            self.asked.append(("stopped watching", request))
 
     # -- standing --------------------------------------------------------------------------------------------
 

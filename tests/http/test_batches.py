@@ -278,7 +278,7 @@ def test_a_change_that_is_none_is_refused(raw: bytes, field: str) -> None:
 def test_a_batch_that_is_over_cannot_be_changed() -> None:
     at = Surface()
     at("POST", "/batches", content=body())
-    at.gateway.change("r1", state="completed")
+    at.gateway.batches.change("r1", state="completed")
     assert_problem(at("POST", "/batches/r1/pause"), 409, says="completed")
 
 
@@ -300,7 +300,7 @@ def test_a_batch_that_is_not_there_is_not_found(method: str, path: str) -> None:
 def test_a_retry_is_another_batch(new: bool, code: int) -> None:
     at = Surface()
     at("POST", "/batches", content=body())
-    at.gateway.retries_are_new = new
+    at.gateway.batches.retries_are_new = new
     response = at("POST", "/batches/r1/retry")
     assert (response.status_code, response.json()["id"]) == (code, "r1.retry-1")
     assert response.headers.get("location") == ("/batches/r1.retry-1" if new else None)

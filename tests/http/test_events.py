@@ -29,8 +29,8 @@ def events(text: str) -> list[tuple[str, Any]]:
 
 def test_a_batch_is_told_as_it_stands_and_on_each_change() -> None:
     at = submitted()
-    batch = at.gateway.batch("r1")
-    at.gateway.states = [msgspec.structs.replace(batch, state=state) for state in ("running", "completed")]
+    batch = at.gateway.batches.get("r1")
+    at.gateway.batches.states = [msgspec.structs.replace(batch, state=state) for state in ("running", "completed")]
     response = at("GET", "/batches/r1/events")
     told = events(response.text)
     assert [data["state"] for _, data in told] == ["accepted", "running", "completed"]
@@ -41,7 +41,7 @@ def test_a_batch_is_told_as_it_stands_and_on_each_change() -> None:
 
 def test_who_has_seen_the_end_is_told_not_to_come_again() -> None:
     at = submitted()
-    at.gateway.change("r1", state="completed", settled=True)
+    at.gateway.batches.change("r1", state="completed", settled=True)
     [(id, _)] = events(at("GET", "/batches/r1/events").text)
     assert at("GET", "/batches/r1/events", headers={"Last-Event-ID": id}).status_code == 204
     assert at("GET", "/batches/r1/events", headers={"Last-Event-ID": "other"}).status_code == 200

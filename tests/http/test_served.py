@@ -35,8 +35,8 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 def test_a_watcher_that_hangs_up_is_watched_for_no_longer(gateway: StubGateway, url: str) -> None:
     batch = httpx.post(f"{url}/batches", json=KILL).json()
-    gateway.pause_s = 60
-    gateway.states = [msgspec.structs.replace(gateway.batch(batch["id"]), state="running")]
+    gateway.batches.pause_s = 60
+    gateway.batches.states = [msgspec.structs.replace(gateway.batches.get(batch["id"]), state="running")]
     with httpx.stream("GET", f"{url}/batches/r1/events") as response:
         lines = response.iter_lines()  # kept: the stream would be closed with it
         assert next(lines).startswith("id: ")
@@ -46,7 +46,7 @@ def test_a_watcher_that_hangs_up_is_watched_for_no_longer(gateway: StubGateway, 
 
 def test_a_watcher_that_has_seen_the_end_gets_an_empty_answer(gateway: StubGateway, url: str) -> None:
     httpx.post(f"{url}/batches", json=KILL)
-    gateway.change("r1", state="aborted", settled=True)
+    gateway.batches.change("r1", state="aborted", settled=True)
     id = httpx.get(f"{url}/batches/r1/events").text.split("\n")[0].removeprefix("id: ")
     with httpx.Client() as client:
         again = client.get(f"{url}/batches/r1/events", headers={"Last-Event-ID": id})

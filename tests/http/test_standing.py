@@ -177,7 +177,7 @@ def test_batches_are_counted_by_state_and_none_is_zero() -> None:
     at = Surface()
     for id in ("a", "b", "c"):
         at("POST", "/batches", json={"request_id": id, "action": "kill", "filter": {"all": True}, "reason": "r"})
-    at.gateway.change("c", state="completed")
+    at.gateway.batches.change("c", state="completed")
     found = samples(at)
     counts = {labels[0][1]: value for (name, labels), value in found.items() if name == "coordinator_requests"}
     assert (counts["accepted"], counts["completed"], counts["aborted"]) == (2, 1, 0)
