@@ -31,7 +31,7 @@ class Settings:
 
     data: Path
     partitions: int | None = None
-    """None takes the number that the data has, 4 for new data. On Kafka the topics have it."""
+    """None takes the number that the data has, 4 for new data. On Kafka the topics have it, and another is refused."""
     listen: str = "127.0.0.1:9070"
     kafka: KafkaSettings | None = None
     """None: the log is the embedded one."""
@@ -62,9 +62,6 @@ def _check(settings: Settings) -> None:
         if settings.roles != frozenset(Role):
             raise CallerError("--roles needs Kafka: on the embedded log one process has all of them", field="roles")
         return
-    if settings.partitions is not None:
-        text = "--partitions is for new data; on Kafka give it to coordinator topics create, which makes the topics"
-        raise CallerError(text, field="partitions")
     host, _ = _address(settings.advertise or settings.listen, "--advertise")
     if host in ("0.0.0.0", "::", "*"):  # noqa: S104 - that nobody can be sent there is the point
         text = "--listen is every address of the machine; say with --advertise HOST:PORT which one others reach it at"
@@ -91,7 +88,9 @@ async def _system(settings: Settings) -> AsyncIterator[Running]:
             yield Running(gateway)
         return
     address = settings.advertise or settings.listen
-    async with running_on_kafka(settings.kafka, data, settings.roles, address, settings.snapshots) as parts:
+    async with running_on_kafka(
+        settings.kafka, data, settings.roles, address, partitions=settings.partitions, snapshots=settings.snapshots
+    ) as parts:
         yield parts
 
 

@@ -13,6 +13,7 @@ import structlog
 
 from coordinator.logs.kafka import KafkaLog, KafkaSettings
 from coordinator.logs.port import LogError, Stream
+from coordinator.model.errors import CallerError
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.errors import UnavailableError
 from coordinator.runtime.gateway import Gateway
@@ -36,12 +37,14 @@ async def running_on_kafka(
     data: DataDirectory,
     roles: Collection[Role],
     address: str,
+    *,
+    partitions: int | None = None,
     snapshots: SnapshotPolicy | None = None,
 ) -> AsyncIterator[Running]:
     """The roles of this process, which others reach at `address` (HOST:PORT), until the block ends.
 
-    Raises LogError when no broker answers or the topics are not there, CallerError when the data directory or the
-    place of the snapshots cannot be used.
+    Raises LogError when no broker answers or the topics are not there, CallerError when the topics have another number
+    of partitions than is asked for, or the data directory or the place of the snapshots cannot be used.
     """
     # Brokers show the name, and it is by this name that the others find this process.
     settings = replace(settings, properties={**settings.properties, "client.id": client_id(address)})
@@ -51,6 +54,12 @@ async def running_on_kafka(
     async with contextlib.AsyncExitStack() as stack:
         log = await asyncio.to_thread(KafkaLog, settings)
         stack.push_async_callback(asyncio.to_thread, log.close)
+        if partitions not in (None, log.partitions(Stream.COMMANDS)):
+            raise CallerError(
+                f"{settings.topic(Stream.COMMANDS)} has {log.partitions(Stream.COMMANDS)} partitions and --partitions "
+                f"is {partitions}; leave it out, or make other topics with coordinator topics create",
+                field="partitions",
+            )
         worker = gateway = None
         if Role.PARTITIONS in roles:
             worker = Worker(settings, log, data, address, snapshots)

@@ -92,3 +92,12 @@ def test_a_certificate_in_the_file_lies_beside_the_file(alone: Cli) -> None:
 def test_a_variable_is_the_setting_s_name() -> None:
     assert kafka_variable("sasl.jaas.config") == "COORDINATOR_KAFKA_SASL_JAAS_CONFIG"
     assert len({kafka_variable(name) for name in KNOWN}) == len(KNOWN)
+
+
+def test_a_server_that_wants_other_partitions_than_the_topics_have_does_not_start(alone: Cli, kafka: str) -> None:
+    prefix = {kafka_variable("topic.prefix"): f"test-{secrets.token_hex(6)}."}
+    assert alone("topics", "create", "--log", f"kafka://{kafka}", "--partitions", "2", **prefix).returncode == 0
+    listen = f"127.0.0.1:{free_port()}"
+    done = alone("serve", "--log", f"kafka://{kafka}", "--partitions", "3", "--listen", listen, **prefix)
+    assert done.returncode == 2
+    assert "commands has 2 partitions and --partitions is 3" in done.stderr
