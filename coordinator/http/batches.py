@@ -1,6 +1,7 @@
 """Routes of batches: submit, look, control, watch."""
 
 import asyncio
+import secrets
 from typing import Any, Final, Literal
 from urllib.parse import quote
 
@@ -8,12 +9,12 @@ import xxhash
 from litestar.handlers import HTTPRouteHandler
 
 from coordinator.http import events, listing
-from coordinator.http.batch_body import BatchBody, RateBody, parse_rate, parse_submission
 from coordinator.http.contract import PAGING, Body, Operation, Parameter, Success, gateway_of, route
 from coordinator.http.reading import AnyRequest, header, read_body, segment
 from coordinator.http.replies import Reply, StreamReply, encode_json, json_reply
 from coordinator.model import limits
 from coordinator.model.errors import NotFoundError
+from coordinator.requests.body import BatchBody, RateBody, parse_rate, parse_submission
 from coordinator.requests.lifecycle import TERMINAL
 from coordinator.requests.view import BatchView
 from coordinator.runtime.clock import wall_clock_us
@@ -38,7 +39,8 @@ _ID: Final = "/batches/{id:str}"
 async def submit_batch(request: AnyRequest) -> Reply:
     """Submit a batch, or find the one that was submitted with this id and body."""
     raw = await read_body(request, limits.REQUEST_BYTES_MAX)
-    return _submitted(*await gateway_of(request).batches.submit(parse_submission(raw, wall_clock_us())))
+    submit = parse_submission(raw, wall_clock_us(), f"batch_{secrets.token_hex(12)}")
+    return _submitted(*await gateway_of(request).batches.submit(submit))
 
 
 def _submitted(batch: BatchView, new: bool) -> Reply:

@@ -4,7 +4,6 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from coordinator.http.batch_body import decode
 from coordinator.http.contract import Body, Operation, Success, gateway_of, route
 from coordinator.http.reading import AnyRequest, query, read_body
 from coordinator.http.replies import Reply, json_reply
@@ -13,6 +12,7 @@ from coordinator.model.errors import CallerError
 from coordinator.model.invocation import ServiceType
 from coordinator.model.messages import Handler, Register, ServiceSpec
 from coordinator.model.times import parse_duration, to_rfc3339
+from coordinator.requests.body import decode
 from coordinator.requests.deployments import Deployment
 
 _TYPES: Final = {

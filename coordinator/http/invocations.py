@@ -15,6 +15,7 @@ from coordinator.model import limits
 from coordinator.model.errors import CallerError, ConflictError, NotFoundError
 from coordinator.model.statuses import Action
 from coordinator.partition.outputs import Answer
+from coordinator.requests.body import TIMES
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.views import InvocationDetails, InvocationView
 
@@ -38,7 +39,7 @@ _LISTING: Final = (
     Parameter("deployment", "The deployment that it is pinned to"),
     Parameter("status", "Any of these", list[str]),
     Parameter("ids", "Any of these", list[str]),
-    *(Parameter(name, f"{name.replace('_', ' ')} this time: {_TIME}") for name in listing.TIMES),
+    *(Parameter(name, f"{name.replace('_', ' ')} this time: {_TIME}") for name in TIMES),
     Parameter("all", "Restricts nothing", bool),
     *PAGING,
 )

@@ -1,6 +1,5 @@
 """The query of a listing: which invocations, how many, from where on; and where its next page is."""
 
-import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -8,16 +7,11 @@ from coordinator.http.reading import AnyRequest, header, query, single
 from coordinator.model import filters, limits
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import Filter
-from coordinator.model.times import parse_when
+from coordinator.requests.body import TEXTS, TIMES, when
 
-TEXTS: Final = ("target", "service", "handler", "key", "deployment")
-TIMES: Final = ("created_before", "created_after", "modified_before", "modified_after")
 MANY: Final = ("status", "ids")
 PAGING: Final = ("limit", "cursor")
 PARAMETERS: Final = (*TEXTS, *MANY, *TIMES, "all", *PAGING)
-
-# `+` means a space in a query string, and an offset typed into one by hand has a `+`.
-_OFFSET_BEHIND_SPACE: Final = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
 
 
 class Listing(NamedTuple):
@@ -67,14 +61,6 @@ def next_page(request: AnyRequest, path: str, parameters: tuple[str, ...], curso
 
 def _paging(values: dict[str, list[str]]) -> Page:
     return Page(_limit(single(values, "limit")), single(values, "cursor"))
-
-
-def when(text: str, field: str, now_us: int) -> int:
-    """A time or an age, microseconds. Raises CallerError, naming the field."""
-    try:
-        return parse_when(_OFFSET_BEHIND_SPACE.sub("+", text), now_us)
-    except CallerError as error:
-        raise CallerError(f"{field}: {error}", field=field) from None
 
 
 def _limit(text: str | None) -> int | None:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from coordinator.http.batch_body import decode
 from coordinator.http.contract import Body, Operation, Success, gateway_of, route
 from coordinator.http.passing import where_the_sessions_are
 from coordinator.http.reading import AnyRequest, query, read_body, segment
 from coordinator.http.replies import Reply, StreamReply, json_reply
 from coordinator.model import limits
+from coordinator.requests.body import decode
 
 FRAMES: Final = "application/octet-stream"
 MSGPACK: Final = "application/msgpack"

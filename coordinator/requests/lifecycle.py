@@ -164,3 +164,9 @@ def forget_at(request: Request) -> int | None:
         heard = max((one.heard_at for one in request.partitions if one.heard_at is not None), default=0)
         return heard + limits.NOT_AFTER_US + limits.REMEMBERED_US
     return not_after(request) + limits.REMEMBERED_US if ended(request) else None
+
+
+def forgettable(request: Request | None, at_us: int) -> bool:
+    """Whether a lapse of it that is appended at `at_us` lets it be forgotten."""
+    forgotten_at = None if request is None else forget_at(request)
+    return forgotten_at is not None and forgotten_at <= at_us

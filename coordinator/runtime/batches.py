@@ -12,8 +12,8 @@ from typing import Final
 
 from coordinator.logs.port import Log
 from coordinator.model import limits, messages
-from coordinator.model.errors import CallerError, ConflictError, NotFoundError
-from coordinator.requests import lifecycle, retries, submission
+from coordinator.model.errors import CallerError
+from coordinator.requests import lifecycle, preconditions, retries, submission
 from coordinator.requests.state import Request
 from coordinator.requests.view import BatchView, view
 from coordinator.runtime.clock import wall_clock_us
@@ -68,8 +68,7 @@ class Batches:
             known = await self._ask(submit.request, submit)
             if known.submission is not None and known.submission == submit:
                 return view(known, wall_clock_us()), True
-        if known.submission is None or not submission.repeats(known.submission, submit):
-            raise ConflictError(f"batch {submit.request} was submitted with another body; use another request id")
+        preconditions.check_repeats(known, submit)
         return view(known, wall_clock_us()), False
 
     def _check_names(self, submit: messages.Submit) -> None:
@@ -88,14 +87,9 @@ class Batches:
         Raises NotFoundError, ConflictError when the batch is over, and UnavailableError when an abort was not
         acknowledged in time; it holds all the same, from wherever it arrives.
         """
-        known = self._requests.get(request)
-        if known is None or known.submission is None:
-            raise NotFoundError(f"there is no batch {request}, or no longer")
-        before = view(known, wall_clock_us())
-        if aborted and before.state == lifecycle.State.ABORTED:
-            return before
-        if before.finished_at is not None and not (aborted and before.awaits_grace):
-            raise ConflictError(f"batch {request} is {before.state}; nothing of it is left to change")
+        known = preconditions.known(self._requests.get(request), request)
+        if not preconditions.can_change(known, aborted=aborted):
+            return view(known, wall_clock_us())
         change = messages.RequestControl(request=request, paused=paused, aborted=aborted, rate=rate)
         await self._ask(request, change)
         if aborted:
@@ -111,10 +105,7 @@ class Batches:
 
         Raises NotFoundError, and ConflictError when the batch is not over or nothing of it has failed.
         """
-        known = self._requests.get(request)
-        if known is None or known.submission is None:
-            raise NotFoundError(f"there is no batch {request}, or no longer")
-        return await self.submit(retries.submission(known))
+        return await self.submit(retries.submission(preconditions.known(self._requests.get(request), request)))
 
     async def _until_paused(self, request: str) -> None:
         """Wait a little for all partitions to have acknowledged; a pause holds wherever it has arrived."""

@@ -5,17 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator.http.batch_body import parse_submission
 from coordinator.model import limits
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import Filter
 from coordinator.model.ids import invocation_id
 from coordinator.model.messages import Guard
+from coordinator.requests.body import parse_submission
 from coordinator.runtime.errors import BusyError
 from tests.http.surface import Surface, assert_problem
 
 NOW = 1_795_253_400_000_000  # 2026-11-21T09:30:00Z
 ID = invocation_id(1, 2)
+OTHERWISE = "made-up"
 HOUR = 3_600_000_000
 KILL: dict[str, Any] = {"request_id": "r1", "action": "kill", "filter": {"service": "Greeter"}, "reason": "bad deploy"}
 
@@ -40,7 +41,7 @@ def test_a_body_with_everything_becomes_a_submission() -> None:
         deployment="dp_2",
         dry_run=True,
     )  # fmt: skip
-    submit = parse_submission(raw, NOW)
+    submit = parse_submission(raw, NOW, OTHERWISE)
     assert (submit.request, submit.action, submit.reason, submit.principal) == (
         "r1",
         "resume",
@@ -65,23 +66,28 @@ def test_a_body_with_everything_becomes_a_submission() -> None:
 
 
 def test_a_single_status_need_not_be_an_array() -> None:
-    assert parse_submission(body(filter={"status": "paused"}), NOW).filter == Filter(status=("paused",))
+    assert parse_submission(body(filter={"status": "paused"}), NOW, OTHERWISE).filter == Filter(status=("paused",))
 
 
-def test_without_an_id_one_is_made() -> None:
-    one, other = (parse_submission(body(request_id=None), NOW) for _ in range(2))
-    assert one.request.startswith("batch_")
-    assert one.request != other.request
+def test_without_an_id_it_has_the_one_that_was_made_up() -> None:
+    assert parse_submission(body(request_id=None), NOW, OTHERWISE).request == OTHERWISE
+
+
+def test_the_server_makes_up_another_id_each_time() -> None:
+    surface, raw = Surface(), body(request_id=None)
+    one, other = (surface("POST", "/batches", content=raw).json()["id"] for _ in range(2))
+    assert one.startswith("batch_")
+    assert one != other
 
 
 def test_the_digest_is_of_what_was_sent_and_not_of_when() -> None:
     raw = body(filter={"created_before": "2h"})
-    first, later = parse_submission(raw, NOW), parse_submission(raw, NOW + HOUR)
+    first, later = parse_submission(raw, NOW, OTHERWISE), parse_submission(raw, NOW + HOUR, OTHERWISE)
     assert first.filter != later.filter
     assert first.body_digest == later.body_digest
     respelt = b'{"reason": "bad deploy", "filter": {"created_before":"2h"}, "action":"kill", "request_id":"r1"}'
-    assert parse_submission(respelt, NOW).body_digest == first.body_digest
-    same_time = parse_submission(body(filter={"created_before": "120m"}), NOW)
+    assert parse_submission(respelt, NOW, OTHERWISE).body_digest == first.body_digest
+    same_time = parse_submission(body(filter={"created_before": "120m"}), NOW, OTHERWISE)
     assert same_time.filter == first.filter
     assert same_time.body_digest != first.body_digest
 
@@ -157,7 +163,7 @@ def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
 
 def test_any_text_is_refused_or_understood() -> None:
     with pytest.raises(CallerError):
-        parse_submission(b'{"action":"kill","filter":{"service":"\\ud800"},"reason":"r"}', NOW)
+        parse_submission(b'{"action":"kill","filter":{"service":"\\ud800"},"reason":"r"}', NOW, OTHERWISE)
 
 
 # -- submitting ----------------------------------------------------------------------------------------------
@@ -308,10 +314,10 @@ def test_a_retry_is_another_batch(new: bool, code: int) -> None:
 
 
 def test_a_grace_is_a_duration_and_belongs_to_a_cancel() -> None:
-    assert parse_submission(body(action="cancel", grace="30s"), NOW).grace == 30_000_000
-    assert parse_submission(body(), NOW).grace is None
+    assert parse_submission(body(action="cancel", grace="30s"), NOW, OTHERWISE).grace == 30_000_000
+    assert parse_submission(body(), NOW, OTHERWISE).grace is None
 
 
 def test_a_filter_may_name_the_batch_that_has_killed() -> None:
     raw = body(action="restart-as-new", filter={"killed_by": "r0"})
-    assert parse_submission(raw, NOW).filter == Filter(killed_by="r0")
+    assert parse_submission(raw, NOW, OTHERWISE).filter == Filter(killed_by="r0")

@@ -11,6 +11,7 @@ from coordinator.model.errors import CallerError
 from coordinator.model.messages import Lapse, Register
 from coordinator.requests import machine
 from coordinator.requests.deployments import Registry
+from coordinator.requests.records import UnreadableError
 from coordinator.requests.state import Request
 from coordinator.runtime.requests import records
 
@@ -44,7 +45,7 @@ def fold(
             if isinstance(event, Register):
                 registry = registry.with_registered(event, record.appended_at)
                 continue
-        except (records.UnreadableError, CallerError) as error:
+        except (UnreadableError, CallerError) as error:
             entries.append(records.dead_letter(stream, record, str(error)))
             continue
         if event is None:

@@ -74,7 +74,7 @@ class Tenure:
         folded = fold(stream, [record], self._requests, self._registry, self._partitions)
         positions = {**self.positions, stream: position + 1}
         shadowed = self._shadowed
-        forgotten = {id for id in folded.lapsed if self._forgettable(id, record.appended_at)}
+        forgotten = {id for id in folded.lapsed if lifecycle.forgettable(self._requests.get(id), record.appended_at)}
         for id in filter(None, map(changelog.request_of, shadowed)):
             if id not in self._requests and id not in folded.changed:
                 forgotten.add(id)  # known to nobody but a replaced owner
@@ -99,11 +99,6 @@ class Tenure:
         self.timers.forget(step.forgotten)
         self.timers.read_back(step.lapsed, now_us)
         self._shadowed -= step.repaired
-
-    def _forgettable(self, id: str, at_us: int) -> bool:
-        request = self._requests.get(id)
-        forget_at = None if request is None else lifecycle.forget_at(request)
-        return forget_at is not None and forget_at <= at_us
 
     def _as_they_are(self, keys: frozenset[bytes], but: set[str]) -> list[Change]:
         """The rows of these keys, before the record."""

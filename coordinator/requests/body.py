@@ -1,4 +1,4 @@
-"""The bodies of batches, and the submission that one becomes.
+"""A batch as users ask for it: the bodies of the HTTP API, and the submission that one becomes.
 
 Strict on purpose. A misspelt filter that was overlooked would widen the batch, and so would a null that some
 script meant to be a service's name: both are refused, with the field's name.
@@ -6,20 +6,23 @@ script meant to be a service's name: both are refused, with the field's name.
 
 import hashlib
 import re
-import secrets
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from coordinator.http.listing import TEXTS, TIMES, when
 from coordinator.model import filters, ids, limits
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import Filter
 from coordinator.model.messages import Guard, Submit
 from coordinator.model.statuses import ACTIONS, BY_NAME, Action
-from coordinator.model.times import parse_duration
+from coordinator.model.times import parse_duration, parse_when
 from coordinator.requests.submission import check_grace
+
+TEXTS: Final = ("target", "service", "handler", "key", "deployment")
+"""Conditions of a filter that are texts."""
+TIMES: Final = ("created_before", "created_after", "modified_before", "modified_after")
+"""Conditions that are times or ages."""
 
 # What is said here of a type is for the OpenAPI document; but for counts it is checked below, in better words.
 Meta = msgspec.Meta
@@ -99,12 +102,14 @@ _PATH: Final = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(?P<name>.*)`$", re.DOTALL)
 _INDEX: Final = re.compile(r"\[[^\]]*\]")
+# `+` means a space in a query string, and an offset typed into one by hand has a `+`.
+_OFFSET_BEHIND_SPACE: Final = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
 
 
-def parse_submission(raw: bytes, now_us: int) -> Submit:
+def parse_submission(raw: bytes, now_us: int, id_otherwise: str) -> Submit:
     """The submission that a body asks for, its ages counted back from `now_us`.
 
-    Raises CallerError, naming the field.
+    `id_otherwise` is its request id where the body has none. Raises CallerError, naming the field.
     """
     body = decode(_decode_batch, raw)
     if body.action not in ACTIONS:
@@ -113,7 +118,7 @@ def parse_submission(raw: bytes, now_us: int) -> Submit:
     if body.deployment is not None:
         _check_deployment(body)
     return Submit(
-        request=_request_id(body.request_id),
+        request=id_otherwise if body.request_id is None else _request_id(body.request_id),
         action=body.action,
         filter=_filter(body.filter, now_us),
         reason=body.reason,
@@ -129,6 +134,14 @@ def parse_submission(raw: bytes, now_us: int) -> Submit:
 def parse_rate(raw: bytes) -> int:
     """The rate that a body asks for. Raises CallerError, naming the field."""
     return decode(_decode_rate, raw).rate
+
+
+def when(text: str, field: str, now_us: int) -> int:
+    """A time or an age, microseconds. Raises CallerError, naming the field."""
+    try:
+        return parse_when(_OFFSET_BEHIND_SPACE.sub("+", text), now_us)
+    except CallerError as error:
+        raise CallerError(f"{field}: {error}", field=field) from None
 
 
 def decode(decoder: msgspec.json.Decoder[_T], raw: bytes) -> _T:
@@ -156,9 +169,7 @@ def _fault(message: str) -> CallerError:
     return CallerError(f"{path or 'the body'}: {message}", field=path or None)
 
 
-def _request_id(given: str | None) -> str:
-    if given is None:
-        return f"batch_{secrets.token_hex(12)}"
+def _request_id(given: str) -> str:
     if not 1 <= len(given) <= limits.NAME_CHARS_MAX or not given.isprintable():
         message = f"request_id must have 1 to {limits.NAME_CHARS_MAX} printable characters"
         raise CallerError(message, field="request_id")
