@@ -11,6 +11,7 @@ Tests that need Kafka take the fixture `kafka`: the address of one broker for th
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -29,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What a shell starts in the background ignores interrupts, and so would all commands that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--without-kafka") and os.environ.get("CI"):
         raise pytest.UsageError("CI is set, and CI runs the tests on Kafka: leave --without-kafka out")
 
