@@ -1,13 +1,18 @@
-"""Concurrent clients of a server that is killed again and again, and what each of them was promised.
+"""Concurrent clients of a system that is killed again and again, and what each of them was promised.
 
 A client whose answer never came knows nothing: what it asked for was done or not. Where asking again is safe it
 does so until it is answered, as the command line and the Python client do. Only what was answered is a promise.
+
+A system may have several places that answer. A client asks any of them, each time another one; what each of them
+shows is watched by itself, since one may be ahead of the other.
 """
 
 import asyncio
 import contextlib
+import functools
 import random
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,33 +50,58 @@ class Promises:
     """Id → what was asked for."""
     aborted: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Id → the batch as the answer to the abort showed it."""
+    revisions: dict[str, int] = field(default_factory=dict)
+    """Id of a batch → the newest revision that an answer to a control showed."""
+    acknowledged: Counter[str] = field(default_factory=Counter)
+    """How many promises were made, by what was asked for."""
     unanswered: int = 0
 
 
 class Load:
     """The clients. `run` ends when `over` is set."""
 
-    def __init__(self, url: str, rng: random.Random) -> None:
+    def __init__(self, urls: Sequence[str], rng: random.Random, *, served: str = "", slowness: float = 0.0) -> None:
+        """`urls` are the places that answer. `served` is a service whose handlers a participant runs. `slowness` says
+        how long a client pauses between two things that it does: so many seconds after a send, more after what is
+        larger.
+        """
         self.promises = Promises()
         self.over = asyncio.Event()
-        self.seen: dict[str, dict[str, Any]] = {}
-        """Each batch as it was last seen."""
         self._rng = rng
-        self._http = httpx.AsyncClient(base_url=url, timeout=60)
+        self._urls = urls
+        self._https = {url: httpx.AsyncClient(base_url=url, timeout=60) for url in urls}
+        self._seen: dict[str, dict[str, dict[str, Any]]] = {url: {} for url in urls}
+        self._kept = (*KEPT, served) if served else KEPT
+        self._served = served
+        self._slowness = slowness
         self._number = 0
         self._services: list[str] = []
 
+    @property
+    def seen(self) -> dict[str, dict[str, Any]]:
+        """Each batch as it was last seen, in the place where that was looked at last."""
+        return self._seen[self._urls[0]]
+
     async def run(self) -> None:
         """All clients at once, until it is over."""
-        clients = [*[self._send] * 4, *[self._import] * 1, *[self._batch] * 2, self._act, self._act, self._watch]
+        clients = {self._send: (4, 1), self._act: (2, 2), self._batch: (2, 8), self._import: (1, 40)}
         async with asyncio.TaskGroup() as group:
-            for client in clients:
-                group.create_task(self._again_and_again(client))
-        await self._http.aclose()
+            for client, (number, slower) in clients.items():
+                for _ in range(number):
+                    group.create_task(self._again_and_again(client, slower * self._slowness))
+            for url in self._urls:
+                watch = functools.partial(self._watch, url)
+                group.create_task(self._again_and_again(watch, max(0.1, 4 * self._slowness)))
+        for http in self._https.values():
+            await http.aclose()
 
-    async def _again_and_again(self, client: Callable[[], Awaitable[None]]) -> None:
+    async def _again_and_again(self, client: Callable[[], Awaitable[None]], pause_s: float) -> None:
         while not self.over.is_set():
             await client()
+            if pause_s:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await self.over.wait()
 
     def _next(self) -> int:
         self._number += 1
@@ -79,11 +109,11 @@ class Load:
 
     # -- asking ----------------------------------------------------------------------------------------------
 
-    async def ask(self, method: str, path: str, **request: Any) -> Answer:
-        """An answer; None when there was none, or one that leaves open what was done."""
+    async def ask(self, method: str, path: str, *, at: str | None = None, **request: Any) -> Answer:
+        """An answer; None when there was none, or one that leaves open what was done. `at` is where to ask."""
         while True:
             try:
-                response = await self._http.request(method, path, **request)
+                response = await self._https[at or self._rng.choice(self._urls)].request(method, path, **request)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 await asyncio.sleep(0.05)  # it is being started: nothing was asked yet
                 if self.over.is_set():
@@ -114,7 +144,9 @@ class Load:
             await self._send_with_key()
             return
         query = ""
-        if chosen < 0.35:
+        if self._served and self._rng.random() < 0.3:
+            target = f"{self._served}/{self._rng.choice(('quick', 'sleeps', 'calls'))}"
+        elif chosen < 0.35:
             target = f"Cart/key{self._rng.randrange(6)}/add"
         elif chosen < 0.5:
             target = f"{BRIEF}/run"
@@ -125,7 +157,7 @@ class Load:
         answer = await self.ask("POST", f"/services/{target}/send{query}", content=b'{"n":1}')
         if answer is not None:
             assert answer.status_code == 202, answer.text
-            self.promises.started[answer.json()["id"]] = target
+            self._promised("sends", self.promises.started, answer.json()["id"], target)
 
     async def _send_with_key(self) -> None:
         key = f"key{self._rng.randrange(400)}"
@@ -134,7 +166,7 @@ class Load:
             assert answer.status_code in (200, 202), answer.text
             id = answer.json()["id"]
             assert self.promises.by_key.setdefault(key, id) == id, f"{key} was answered with two invocations"
-            self.promises.started[id] = "Pay/charge"
+            self._promised("sends with a key", self.promises.started, id, "Pay/charge")
 
     async def _import(self) -> None:
         service = f"Imported{self._next()}"
@@ -145,6 +177,7 @@ class Load:
         report = answer.json()
         assert report["imported"] + report["existing"] == len(rows), report
         self.promises.imported |= ids_of(rows)
+        self.promises.acknowledged["imports"] += 1
         self.promises.families.append(family)
         self._services.append(service)
         await asyncio.sleep(0.1)
@@ -154,7 +187,8 @@ class Load:
         if not self.promises.started:
             await asyncio.sleep(0.02)
             return
-        id = self._rng.choice(list(self.promises.started))
+        # Mostly one of the newest, so that it still lives.
+        id = self._rng.choice(list(self.promises.started)[self._rng.choice((0, -50)) :])
         brief = self.promises.started[id].startswith(BRIEF)
         action = self._rng.choice(
             ("kill", "purge", "purge") if brief else ("kill", "kill", "cancel", "pause", "resume")
@@ -167,9 +201,10 @@ class Load:
         elif answer.status_code == 200:
             done = {"kill": self.promises.killed, "cancel": self.promises.cancelled, "purge": self.promises.purged}
             done.get(action, set()).add(id)
+            self.promises.acknowledged["single actions"] += 1
         else:
-            # Done at another time or by a batch; or asked to cancel.
-            assert answer.status_code in (202, 404, 409), answer.text
+            # Done at another time or by a batch; or asked to cancel; or purged.
+            assert answer.status_code in (202, 409) or (answer.status_code == 404 and brief), answer.text
 
     async def _batch(self) -> None:
         """A batch of some kind; often something is changed about it, and now and then it is aborted."""
@@ -178,11 +213,11 @@ class Load:
         if answer is None:
             return
         if answer.status_code == 429:
-            await asyncio.sleep(0.2)
+            await self._make_room()
             return
         assert answer.status_code in (200, 202), answer.text
         id = asked["request_id"]
-        self.promises.batches[id] = asked
+        self._promised("batches", self.promises.batches, id, asked)
         if asked.get("rate") or self._rng.random() < 0.3:
             await self._control(id)
         await asyncio.sleep(0.05)
@@ -194,7 +229,7 @@ class Load:
             "action": rng.choices(("kill", "cancel", "pause", "resume", "purge", "count"), (6, 4, 2, 2, 3, 1))[0],
             "reason": "under load",
         }
-        services = [*KEPT, *self._services[-6:], *(f"{service}Child" for service in self._services[-2:])]
+        services = [*self._kept, *self._services[-6:], *(f"{service}Child" for service in self._services[-2:])]
         if asked["action"] == "purge":
             filter: dict[str, Any] = {"service": BRIEF}
         elif rng.random() < 0.1 and self.promises.started:
@@ -226,46 +261,61 @@ class Load:
             if chosen < 0.4:
                 answer = await self.ask("POST", f"/batches/{id}/abort")
                 if answer is not None and answer.status_code == 200:
-                    self.promises.aborted[id] = answer.json()
+                    self._promised("aborts", self.promises.aborted, id, answer.json())
                 return
             if chosen < 0.7:
-                await self.ask("POST", f"/batches/{id}/{self._rng.choice(('pause', 'resume'))}")
+                answer = await self.ask("POST", f"/batches/{id}/{self._rng.choice(('pause', 'resume'))}")
             else:
-                await self.ask("PATCH", f"/batches/{id}", json={"rate": self._rng.choice((0, 20, 500))})
+                answer = await self.ask("PATCH", f"/batches/{id}", json={"rate": self._rng.choice((0, 20, 500))})
+            if answer is not None and answer.status_code == 200:
+                self._promised("controls", self.promises.revisions, id, answer.json()["revision"])
+
+    async def _make_room(self) -> None:
+        """Too many batches are under way: let some go on that are held or slow."""
+        slow = [id for id, batch in self.seen.items() if batch["finished_at"] is None]
+        for id in self._rng.sample(slow, min(20, len(slow))):
+            await self.ask("POST", f"/batches/{id}/resume")
+            await self.ask("PATCH", f"/batches/{id}", json={"rate": 0})
+
+    def _promised(self, what: str, promises: dict[str, Any], id: str, promise: Any) -> None:
+        promises[id] = promise
+        self.promises.acknowledged[what] += 1
 
     # -- what is shown meanwhile -----------------------------------------------------------------------------
 
-    async def _watch(self) -> None:
-        answer = await self.ask("GET", "/batches")
+    async def _watch(self, url: str) -> None:
+        answer = await self.ask("GET", "/batches", at=url)
         if answer is not None:
-            self.look(answer.json())
-        await asyncio.sleep(0.1)
+            self._look(url, answer.json())
 
-    def look(self, batches: list[dict[str, Any]]) -> None:
-        """Hold what is shown of all batches against what was shown before: nothing ever goes back."""
+    def _look(self, url: str, batches: list[dict[str, Any]]) -> None:
+        """Hold what a place shows of all batches against what it showed before: nothing ever goes back."""
+        seen = self._seen[url]
         now = {batch["id"]: batch for batch in batches}
-        assert self.seen.keys() <= now.keys(), f"forgotten: {self.seen.keys() - now.keys()}"
+        assert seen.keys() <= now.keys(), f"forgotten: {seen.keys() - now.keys()}"
         for id, batch in now.items():
             adds_up(batch)
-            if id in self.seen:
-                goes_on(self.seen[id], batch)
-        self.seen = now
+            if id in seen:
+                goes_on(seen[id], batch)
+        self._seen[url] = now
 
-    async def finish(self) -> None:
+    async def finish(self, *, within_s: float = 60) -> None:
         """Once nothing else goes on: let go of all that is held or slowed, and wait for the end of every batch."""
-        async with httpx.AsyncClient(base_url=self._http.base_url, timeout=60) as http:
-            for batch in (await http.get("/batches")).json():
-                if batch["finished_at"] is None:
-                    with contextlib.suppress(httpx.HTTPStatusError):  # it has ended by itself
-                        (await http.post(f"/batches/{batch['id']}/resume")).raise_for_status()
-                        (await http.patch(f"/batches/{batch['id']}", json={"rate": 0})).raise_for_status()
-            async with asyncio.timeout(60):
-                while True:
-                    shown = (await http.get("/batches")).json()
-                    self.look(shown)
-                    if all(batch["finished_at"] is not None and batch["settled"] for batch in shown):
-                        return
-                    await asyncio.sleep(0.1)
+        async with asyncio.timeout(within_s):
+            for url in self._urls:
+                async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+                    for batch in (await http.get("/batches")).json():
+                        if batch["finished_at"] is None:
+                            with contextlib.suppress(httpx.HTTPStatusError):  # it has ended by itself
+                                (await http.post(f"/batches/{batch['id']}/resume")).raise_for_status()
+                                (await http.patch(f"/batches/{batch['id']}", json={"rate": 0})).raise_for_status()
+                    while not await self._all_over(url, http):  # noqa: ASYNC110 - another process does it
+                        await asyncio.sleep(0.1)
+
+    async def _all_over(self, url: str, http: httpx.AsyncClient) -> bool:
+        shown = (await http.get("/batches")).json()
+        self._look(url, shown)
+        return all(batch["finished_at"] is not None and batch["settled"] for batch in shown)
 
 
 def _rows(service: str, rng: random.Random) -> tuple[tuple[Row, list[Row], Row], list[Row]]:
