@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo kafka check test test-long bench schemas docs lock clean
+.PHONY: help setup demo demo-kafka kafka check test test-long bench schemas docs lock clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: setup ## the main job on real data, from nothing; ARGS are passed on
 	$(BIN)/coordinator demo $(ARGS)
+
+demo-kafka: setup ## the same on a Kafka broker, which is started if there is none
+	@$(BIN)/python -m tests.kafka.broker sh -c 'exec $(BIN)/coordinator demo --log kafka://$$KAFKA_BOOTSTRAP $(ARGS)'
 
 kafka: setup ## a Kafka broker for oneself, until Ctrl-C; says its address
 	@$(BIN)/python -m tests.kafka.broker

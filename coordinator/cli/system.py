@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 def demo(
     seed: Annotated[int, typer.Option(metavar="N", help="Of all that is random in it.")] = 1,
     invocations: Annotated[int, typer.Option(metavar="N", min=1_000, help="How many at least.")] = 100_000,
+    log: Annotated[str, typer.Option(metavar="LOG", help="embedded, or kafka://HOST:PORT.")] = settings.EMBEDDED,
 ) -> None:
     """Show the main job on real data, from nothing, in under a minute.
 
     Starts a server in a temporary folder, imports a hundred thousand invocations, kills half of them with one
-    command while live ones flow, and counts by hand whether all that is promised holds. Fails if it does not.
+    command while live ones flow, and counts by hand whether all that is promised holds. Fails if it does not. On
+    Kafka four processes are the server, with topics of their own that are deleted again.
     """
     from coordinator.demo.run import demo as run
 
-    with session.failures():
-        if not run(seed=seed, invocations=invocations):
+    with session.failures(), session.failures_of_log():
+        kafka = None if log == settings.EMBEDDED else settings.kafka(log)
+        if not run(seed=seed, invocations=invocations, kafka=kafka):
             raise typer.Exit(Exit.FAILED)
 
 

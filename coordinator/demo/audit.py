@@ -9,15 +9,14 @@ it has noted of its sends is held against both.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from coordinator.demo.evidence import Order, Part, records
 from coordinator.demo.traffic import GREETER, Sent
-from coordinator.logs.port import Stream
-from coordinator.logs.reader import LogReader
+from coordinator.logs.port import ReadableLog, Stream
 from coordinator.model import messages
 from coordinator.model.filters import EMPTY, Filter
 from coordinator.model.invocation import outcome_name, status_name
-from coordinator.runtime.layout import DataDirectory
 from coordinator.stores.reader import StoreReader
 
 
@@ -47,12 +46,14 @@ class Findings:
     filter_as_given: bool = True
 
 
-def audit(data: DataDirectory, log: LogReader, parts: Sequence[Part], order: Order, sent: Sequence[Sent]) -> Findings:
+def audit(
+    log: ReadableLog, stores: Sequence[Path], parts: Sequence[Part], order: Order, sent: Sequence[Sent]
+) -> Findings:
     """Everything at once; the system must have come to rest."""
     findings = Findings()
-    for number, part in enumerate(parts):
+    for number, (store, part) in enumerate(zip(stores, parts, strict=True)):
         _scope(findings, part, order)
-        _rows(findings, data, number, part)
+        _rows(findings, store, part)
         _deliveries(findings, log, number, part, order)
     _live(findings, parts, order, sent)
     return findings
@@ -70,10 +71,10 @@ def _scope(findings: Findings, part: Part, order: Order) -> None:
     findings.not_understood += part.ledger.not_understood
 
 
-def _rows(findings: Findings, data: DataDirectory, number: int, part: Part) -> None:
+def _rows(findings: Findings, store: Path, part: Part) -> None:
     """What has become of every row."""
     killed = 0
-    reader = StoreReader(data.store(number))
+    reader = StoreReader(store)
     try:
         for row in reader.rows(EMPTY, after=None, limit=None):
             ended = status_name(row) == "completed" and outcome_name(row) == "killed"
@@ -86,7 +87,7 @@ def _rows(findings: Findings, data: DataDirectory, number: int, part: Part) -> N
     findings.survivors += len(part.scope) - killed
 
 
-def _deliveries(findings: Findings, log: LogReader, number: int, part: Part, order: Order) -> None:
+def _deliveries(findings: Findings, log: ReadableLog, number: int, part: Part, order: Order) -> None:
     """Whether the participant was given what the command had ended, and that it was given others."""
     for record in records(log, Stream.DELIVERIES, number):
         delivery = messages.decode_delivery(record.value)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from coordinator.demo.evidence import Order, Part, records
 from coordinator.demo.traffic import Sent
-from coordinator.logs.port import Stream
-from coordinator.logs.reader import LogReader
+from coordinator.logs.port import ReadableLog, Stream
 from coordinator.model import messages
 from coordinator.model.errors import CorruptionError
 
@@ -30,7 +29,7 @@ class Cost:
     """In scope, and would have gone on before their partition had worked off the batch, had nobody ended them."""
 
 
-def cost(log: LogReader, parts: Sequence[Part], order: Order) -> Cost:
+def cost(log: ReadableLog, parts: Sequence[Part], order: Order) -> Cost:
     """Everything at once; the system must have come to rest."""
     found = Cost(on_log_us=max(part.appended_at for part in parts) - order.submitted_at)
     for record in records(log, Stream.REQUESTS, 0):
@@ -40,7 +39,7 @@ def cost(log: LogReader, parts: Sequence[Part], order: Order) -> Cost:
     return found
 
 
-def _progress(found: Cost, log: LogReader, partitions: int, order: Order) -> list[int]:
+def _progress(found: Cost, log: ReadableLog, partitions: int, order: Order) -> list[int]:
     """By partition, the append time of the record with which it was over."""
     applied: dict[int, int] = {}
     over_at: dict[int, int] = {}

@@ -1,19 +1,18 @@
 """What the log and the stores hold on a command: read once, judged in `audit` and counted in `cost`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from coordinator.demo.ledger import Ledger
-from coordinator.logs.port import Record, Stream
-from coordinator.logs.reader import LogReader
+from coordinator.logs.port import ReadableLog, Record, Stream
 from coordinator.model import messages
 from coordinator.model.errors import CorruptionError
 from coordinator.model.filters import EMPTY
 from coordinator.partition.state import State
-from coordinator.runtime.layout import DataDirectory
 from coordinator.stores.reader import StoreReader
 
 _CHUNK_RECORDS: Final = 5_000
@@ -42,11 +41,11 @@ class Before:
     ledger: Ledger
 
 
-def look_before(data: DataDirectory, partitions: int, service: str) -> list[Before]:
-    """Scan the stores, each at one moment."""
+def look_before(stores: Sequence[Path], service: str) -> list[Before]:
+    """Scan the stores of the partitions, each at one moment."""
     found = []
-    for number in range(partitions):
-        reader = StoreReader(data.store(number))
+    for path in stores:
+        reader = StoreReader(path)
         try:
             with reader.snapshot():
                 stored = reader.state()
@@ -62,7 +61,7 @@ def look_before(data: DataDirectory, partitions: int, service: str) -> list[Befo
 class Part:
     """The log of one partition, taken apart at the command."""
 
-    def __init__(self, log: LogReader, number: int, order: Order, before: Before) -> None:
+    def __init__(self, log: ReadableLog, number: int, order: Order, before: Before) -> None:
         """`before` is carried on to the command, too. Raises CorruptionError when the command is not there."""
         self.ledger = Ledger(order.service)
         # What the log says of sleeps before the scan is needed for those that are suspended after it.
@@ -93,7 +92,7 @@ class Part:
         """When those in scope would have gone on that would have by the end of the log."""
 
 
-def records(log: LogReader, stream: Stream, partition: int) -> Iterator[Record]:
+def records(log: ReadableLog, stream: Stream, partition: int) -> Iterator[Record]:
     """A whole stream."""
     position = log.bounds(stream, partition).first
     while found := log.read(stream, partition, position, records_max=_CHUNK_RECORDS, bytes_max=_CHUNK_BYTES):

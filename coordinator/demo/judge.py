@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from coordinator.client import Progress
 from coordinator.demo.audit import Findings, audit
@@ -10,7 +11,7 @@ from coordinator.demo.cost import Cost, Latency, between, cost
 from coordinator.demo.evidence import Before, Order, Part
 from coordinator.demo.report import Line
 from coordinator.demo.traffic import Sent
-from coordinator.logs.reader import LogReader
+from coordinator.logs.port import ReadableLog
 from coordinator.runtime.check import check
 from coordinator.runtime.layout import DataDirectory
 
@@ -28,25 +29,22 @@ class Swept:
     sent: Sequence[Sent]
 
 
-def judge(data: DataDirectory, swept: Swept) -> list[Line]:
-    """Scan the log and the stores of a system that has come to rest."""
-    log = LogReader(data.log)
-    try:
-        parts = [Part(log, number, swept.order, one) for number, one in enumerate(swept.before)]
-        found = audit(data, log, parts, swept.order, swept.sent)
-        spent = cost(log, parts, swept.order)
-    finally:
-        log.close()
+def judge(log: ReadableLog, stores: Sequence[Path], swept: Swept) -> list[Line]:
+    """Scan the log and the stores of the partitions, of a system that has come to rest."""
+    parts = [Part(log, number, swept.order, one) for number, one in enumerate(swept.before)]
+    found = audit(log, stores, parts, swept.order, swept.sent)
+    spent = cost(log, parts, swept.order)
     return [*_effect(swept, found, spent), *_price(swept, found, spent)]
 
 
-def replayed(data: DataDirectory) -> Line:
-    """The line on whether stores and log are equal, by a replay of the whole log."""
-    with data.read_log() as log:
-        found = list(check(data, log))
+def replayed(log: ReadableLog, directories: Sequence[DataDirectory]) -> Line:
+    """The line on whether all stores in these directories equal the log, by a replay of the whole log."""
+    found = [one for directory in directories for one in check(directory, log)]
     equal = not any(one.differences for one in found)
-    rows = sum(one.rows for one in found)
-    return Line("stores equal the log", "yes" if equal else "no", f"{rows:,} facts compared with a replay", equal)
+    facts = f"{sum(one.rows for one in found):,} facts"
+    if len(directories) > 1:
+        facts += f" in {len(directories)} directories"
+    return Line("stores equal the log", "yes" if equal else "no", f"{facts} compared with a replay", equal)
 
 
 def _effect(swept: Swept, found: Findings, spent: Cost) -> list[Line]:

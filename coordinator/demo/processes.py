@@ -1,4 +1,4 @@
-"""The processes of the demo: the server, a participant, and the one that sends. Each ends with its block."""
+"""The processes of the demo: servers, a participant, and the one that sends. Each ends with its block."""
 
 import contextlib
 import os
@@ -8,16 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import httpx
 
 from coordinator.demo import traffic
 from coordinator.demo.participant import DEPLOYMENT
 from coordinator.model.errors import CoordinatorError
+from coordinator.runtime.layout import DataDirectory
 
 _READY_S: Final = 60.0
 """For a process to come up, or to have all answered, on a machine with a lot else to do."""
@@ -26,19 +28,42 @@ _POLL_S: Final = 0.05
 _LOG_LINES: Final = 5
 
 
-@contextlib.contextmanager
-def server(folder: Path, partitions: int) -> Iterator[str]:
-    """`coordinator serve` on new data, from when it takes commands; its URL.
+@dataclass(frozen=True)
+class Server:
+    """`coordinator serve` in one of the demo's processes, with its data in a folder below the demo's own."""
 
-    Raises CoordinatorError, with the end of its log, when it does not come up.
-    """
-    address = f"127.0.0.1:{_free_port()}"
-    said = folder / "server.log"
-    command = [sys.executable, "-m", "coordinator.demo.served", str(folder), "--data", str(folder / "data")]
-    command += ["--partitions", str(partitions), "--listen", address]
-    with said.open("wb") as log, _process(command, folder, stdout=log, stderr=log) as process:
-        _await(lambda http: http.get(f"http://{address}/ready").is_success, process, said, "the server did not come up")
-        yield f"http://{address}"
+    folder: Path
+    name: str
+    options: Sequence[str]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables."""
+    address: str = field(default_factory=lambda: f"127.0.0.1:{_free_port()}")
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self.address}"
+
+    @property
+    def data(self) -> DataDirectory:
+        """What it keeps."""
+        return DataDirectory(self.folder / self.name)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Started"]:
+        """The process, which is not waited for."""
+        command = [sys.executable, "-m", "coordinator.demo.served", str(self.folder), "--data", str(self.data.path)]
+        command += ["--listen", self.address, *self.options]
+        said = self.folder / f"{self.name}.log"
+        with said.open("wb") as log, _process(command, self.folder, self.settings, stdout=log, stderr=log) as process:
+            yield Started(process, said)
+
+
+class Started(NamedTuple):
+    """A process, and the file with what it says."""
+
+    process: "subprocess.Popen[bytes]"
+    said: Path
 
 
 @contextlib.contextmanager
@@ -47,7 +72,7 @@ def participant(folder: Path, url: str) -> Iterator[None]:
     said = folder / "participant.log"
     command = [sys.executable, "-m", "coordinator.demo.participant", url]
     with said.open("wb") as log, _process(command, folder, stdout=log, stderr=log) as process:
-        _await(lambda http: _registered(http, url), process, said, "the participant did not come up")
+        await_up(lambda http: _registered(http, url), [Started(process, said)], "the participant did not come up")
         yield
 
 
@@ -110,11 +135,12 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _process(
-    command: list[str], folder: Path, *, stdout: BinaryIO, stderr: BinaryIO
+    command: list[str], folder: Path, settings: Mapping[str, str] | None = None, *, stdout: BinaryIO, stderr: BinaryIO
 ) -> "Iterator[subprocess.Popen[bytes]]":
     """A process that sees on its standard input when this one is gone."""
     # In an empty folder and without the settings of whoever started this: the demo is the same for everyone.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COORDINATOR_")}
+    environment |= settings or {}
     process = subprocess.Popen(  # noqa: S603 - our own modules
         command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr
     )
@@ -136,16 +162,20 @@ def _registered(http: httpx.Client, url: str) -> bool:
     return any(one["id"] == DEPLOYMENT for one in http.get(f"{url}/deployments").json())
 
 
-def _await(up: Callable[[httpx.Client], bool], process: "subprocess.Popen[bytes]", said: Path, failure: str) -> None:
-    """Wait until the process is up; with the end of its log when it fails."""
+def await_up(up: Callable[[httpx.Client], bool], processes: Sequence[Started], failure: str) -> None:
+    """Wait until they are up.
+
+    Raises CoordinatorError when one ends instead, with the end of what it said, or when it takes too long.
+    """
     end = time.monotonic() + _READY_S
     with httpx.Client(trust_env=False) as http:
         while True:
             with contextlib.suppress(httpx.TransportError):
                 if up(http):
                     return
-            if process.poll() is not None or time.monotonic() > end:
-                raise CoordinatorError(f"{failure}: {_tail(said)}")
+            ended = [one for one in processes if one.process.poll() is not None]
+            if ended or time.monotonic() > end:
+                raise CoordinatorError(f"{failure}: {_tail((ended or processes)[0].said)}")
             time.sleep(_POLL_S)
 
 

@@ -1,8 +1,8 @@
 """The story, from an empty folder to the table of what held.
 
 Start a server and a participant, import, let live commands flow, submit one kill with a filter, audit. Everything is
-measured at the running system as a user has it: processes, HTTP, files. The folder and the processes are gone when
-this returns or raises, however that comes about.
+measured at the running system as a user has it: processes, HTTP, files, topics. The folder, the processes and the
+topics are gone when this returns or raises, however that comes about.
 """
 
 import asyncio
@@ -17,11 +17,12 @@ from coordinator.client import Batch, Client, Filter, Progress, kill
 from coordinator.demo import multiply
 from coordinator.demo.evidence import Order, look_before
 from coordinator.demo.judge import Swept, judge, replayed
-from coordinator.demo.processes import Traffic, ended_by_signals, live_traffic, participant, server
+from coordinator.demo.processes import Traffic, ended_by_signals, live_traffic, participant
 from coordinator.demo.report import Bar, Line, Teller, teller
+from coordinator.demo.systems import System, embedded, on_kafka
 from coordinator.demo.traffic import PER_S
+from coordinator.logs.kafka import KafkaSettings
 from coordinator.model.errors import CoordinatorError
-from coordinator.runtime.layout import DataDirectory
 
 PARTITIONS: Final = 4
 REQUEST: Final = "demo-kill"
@@ -33,33 +34,32 @@ _WARM_S: Final = 1.5
 _BASELINE_S: Final = 8.0
 _AFTER_S: Final = 1.5
 """For so long live commands go on after the batch."""
-_REST_S: Final = 20.0
-_CHECK_UNTIL_S: Final = 50.0
-"""The replay is run if it is likely to be over this long after the start."""
+_REST_S: Final = 120.0
+"""For the participant to do what came due meanwhile, on a machine with a lot else to do."""
 _REPLAY_SHARE: Final = 0.8
 """A replay's time against that of the import, with some to spare."""
+_REPLAY_MAX_S: Final = 60.0
+"""A replay that is likely to take longer is left out."""
 
 
-def demo(*, seed: int, invocations: int) -> bool:
-    """Run it all and say what was found; whether everything held.
+def demo(*, seed: int, invocations: int, kafka: KafkaSettings | None = None) -> bool:
+    """Run it all and say what was found; whether everything held. Without `kafka` the log is the embedded one.
 
-    Raises CoordinatorError when the system cannot even be brought to do it.
+    Raises CoordinatorError when the system cannot even be brought to do it, LogError when Kafka cannot.
     """
     tell, began = teller(), time.monotonic()
     with ended_by_signals(), tempfile.TemporaryDirectory(prefix="coordinator-demo-") as name:
         folder = Path(name)
-        data = DataDirectory(folder / "data")
         tell.stage("A server and a participant")
-        with server(folder, PARTITIONS) as url:
+        with embedded(folder, PARTITIONS) if kafka is None else on_kafka(folder, PARTITIONS, kafka) as system:
             tell.say(
-                f"`coordinator serve` answers at {url}: {PARTITIONS} partitions on the embedded log, its files in "
-                f"{folder}, which goes away with the demo. Beside it a process has come that runs handlers: of "
+                f"{system.story} Beside it a process has come that runs handlers: of "
                 f"{SERVICE}, CartObject and PaymentService, in a new deployment."
             )
-            with participant(folder, url):
-                import_s = asyncio.run(_import(tell, url, seed, invocations))
-                swept = asyncio.run(_sweep(tell, folder, data, url, seed))
-            lines = _audit(tell, data, swept, check=_elapsed(began) + import_s * _REPLAY_SHARE < _CHECK_UNTIL_S)
+            with participant(folder, system.url):
+                import_s = asyncio.run(_import(tell, system.url, seed, invocations))
+                swept = asyncio.run(_sweep(tell, folder, system, seed))
+            lines = _audit(tell, system, swept, check=import_s * _REPLAY_SHARE < _REPLAY_MAX_S)
     tell.stage("The result")
     tell.table(lines)
     failed = [line.name for line in lines if line.holds is False]
@@ -99,7 +99,7 @@ async def _import(tell: Teller, url: str, seed: int, invocations: int) -> float:
     return _elapsed(began)
 
 
-async def _sweep(tell: Teller, folder: Path, data: DataDirectory, url: str, seed: int) -> Swept:
+async def _sweep(tell: Teller, folder: Path, system: System, seed: int) -> Swept:
     """Live commands, and the kill in the midst of them."""
     tell.stage("Live commands")
     tell.say(
@@ -107,13 +107,13 @@ async def _sweep(tell: Teller, folder: Path, data: DataDirectory, url: str, seed
         "once, within seconds or in an hour, and what the participant has started sleeps some seconds before it goes "
         f"on. First they have the server to themselves, for {_WARM_S + _BASELINE_S:.0f} s."
     )
-    with live_traffic(folder, url, seed) as traffic:
+    with live_traffic(folder, system.url, seed) as traffic:
         await asyncio.sleep(_WARM_S)
         warm_at = _now_us()
         await asyncio.sleep(_BASELINE_S)
         scanned_at = _now_us()
-        before = look_before(data, PARTITIONS, SERVICE)
-        async with Client(url) as client:
+        before = look_before(await system.stores(), SERVICE)
+        async with Client(system.url) as client:
             order, batch = await _kill(tell, client)
             await asyncio.sleep(_AFTER_S)
             await _come_to_rest(client, traffic)
@@ -156,18 +156,19 @@ async def _come_to_rest(client: Client, traffic: Traffic) -> None:
         await asyncio.sleep(0.05)
 
 
-def _audit(tell: Teller, data: DataDirectory, swept: Swept, *, check: bool) -> list[Line]:
+def _audit(tell: Teller, system: System, swept: Swept, *, check: bool) -> list[Line]:
     tell.stage("The audit")
     tell.say(
         "The live commands have ended. Now count by hand: go through every record of the log and every row of the "
         "stores, and believe no counter of the system."
     )
-    lines = judge(data, swept)
-    if check:
-        tell.say("Then replay the whole log into fresh stores, as `coordinator check` does.")
-        lines.append(replayed(data))
-    else:
-        tell.say("A replay of the whole log would take long; on data of your own: coordinator check --data DIR")
+    with system.log() as log:
+        lines = judge(log, asyncio.run(system.stores()), swept)
+        if check:
+            tell.say("Then replay the whole log into fresh stores, as `coordinator check` does.")
+            lines.append(replayed(log, list(system.directories.values())))
+        else:
+            tell.say("A replay of the whole log would take long; on data of your own: coordinator check --data DIR")
     return lines
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.cli.settings import kafka_variable
+from coordinator.logs.kafka import KafkaSettings
 from coordinator.logs.kafka.settings import KNOWN
+from coordinator.logs.kafka.topics import create_or_verify, delete
 from tests.cli.conftest import Cli
 from tests.kafka.broker import free_port
 
@@ -101,3 +103,11 @@ def test_a_server_that_wants_other_partitions_than_the_topics_have_does_not_star
     done = alone("serve", "--log", f"kafka://{kafka}", "--partitions", "3", "--listen", listen, **prefix)
     assert done.returncode == 2
     assert "commands has 2 partitions and --partitions is 3" in done.stderr
+
+
+def test_topics_that_were_deleted_can_be_made_again(kafka: str) -> None:
+    settings = KafkaSettings.of(f"kafka://{kafka}", {"topic.prefix": f"test-{secrets.token_hex(6)}."})
+    delete(settings)  # those that are not there are no error
+    create_or_verify(settings, 2)
+    delete(settings)
+    assert all(topic.created for topic in create_or_verify(settings, 3))

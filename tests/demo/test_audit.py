@@ -40,6 +40,10 @@ PAUSE_MS = 6_000
 """Long enough to be suspended when the command comes, and short enough to come due while someone waits for it."""
 
 
+def stores(data: DataDirectory) -> list[Path]:
+    return [data.store(number) for number in range(PARTITIONS)]
+
+
 def now_us() -> int:
     return time.time_ns() // 1_000
 
@@ -78,7 +82,7 @@ async def sweep(data: DataDirectory) -> Swept:
         await suspended(gateway, sent[10:20])
         await asyncio.sleep(2 * AGE_US / 1e6)
         sent += [await send(gateway, 3_600_000) for _ in range(5)]
-        before = look_before(data, PARTITIONS, "Greeter")
+        before = look_before(stores(data), "Greeter")
         meanwhile = asyncio.create_task(send(gateway, 3_600_000))
         await asyncio.sleep(0)  # so that it is under way when the command is given
         submitted_at = now_us()
@@ -171,7 +175,8 @@ class Case:
         connection.close()
 
     def lines(self) -> dict[str, Line]:
-        return {line.name: line for line in judge(self.data, self.swept)}
+        with self.data.read_log() as log:
+            return {line.name: line for line in judge(log, stores(self.data), self.swept)}
 
     def failed(self) -> set[str]:
         return {name for name, line in self.lines().items() if line.holds is False}

@@ -206,13 +206,24 @@ def running() -> Iterator[str]:
             broker.stop()
 
 
+def _run(command: Sequence[str], bootstrap: str) -> int:
+    """Its exit code. Signals are for the command to end by: the broker must outlive it."""
+    with subprocess.Popen(command, env=os.environ | {"KAFKA_BOOTSTRAP": bootstrap}) as process:
+        signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C on the terminal reaches the command by itself
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
 def main(command: Sequence[str]) -> int:
     """Have a broker, for a command or until Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what stops the broker
     try:
+        if "KAFKA_BOOTSTRAP" not in os.environ:
+            sys.stderr.write(f"starting Kafka {VERSION}, which is fetched the first time\n")
         with running() as bootstrap:
             if command:
-                return subprocess.run(command, env=os.environ | {"KAFKA_BOOTSTRAP": bootstrap}, check=False).returncode
+                return _run(command, bootstrap)
             sys.stdout.write(f"Kafka answers at {bootstrap}; Ctrl-C ends it\n")
             sys.stdout.flush()
             signal.pause()

@@ -9,7 +9,7 @@ is newer than `COMPACTION_LAG_MS`: in that time its owner finds and mends what a
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka import errors
@@ -112,12 +112,46 @@ def create_or_verify(
         loop.close()
 
 
+def delete(settings: KafkaSettings) -> None:
+    """Remove all topics of a log, which nobody may use any more. Those that are not there are no error.
+
+    Raises LogError when it cannot be done.
+    """
+    loop = Loop("kafka-topics")
+    try:
+        loop.call(_delete(settings))
+    finally:
+        loop.close()
+
+
+async def _delete(settings: KafkaSettings) -> None:
+    client = AIOKafkaClient(**settings.client())
+    admin = AIOKafkaAdminClient(**settings.client())
+    try:
+        with errors_of(settings, "deleting the topics"):
+            await cluster.connect(settings, client)
+            await admin.start()
+            answer = await admin.delete_topics(_names(settings))
+            for _, code in answer.topic_error_codes:
+                if code not in (errors.NoError.errno, errors.UnknownTopicOrPartitionError.errno):
+                    raise errors.for_code(code)
+            await _until(settings, client, lambda there: not there)
+    finally:
+        await admin.close()
+        await client.close()
+
+
+def _names(settings: KafkaSettings) -> list[str]:
+    """The topics of a log."""
+    return [*map(settings.topic, Stream), settings.changelog]
+
+
 async def _create_or_verify(
     settings: KafkaSettings, partitions: int | None, replicas: int | None, min_in_sync: int | None
 ) -> list[Found]:
     client = AIOKafkaClient(**settings.client())
     admin = AIOKafkaAdminClient(**settings.client())
-    names = [*map(settings.topic, Stream), settings.changelog]
+    names = _names(settings)
     try:
         with errors_of(settings, "looking at the topics"):
             await cluster.connect(settings, client)
@@ -149,21 +183,26 @@ async def _create_or_verify(
         if new:
             await _create(settings, admin, new)
             with errors_of(settings, "waiting for the new topics"):
-                async with asyncio.timeout(settings.ms("request.timeout.ms") / 1_000):
-                    await _until_there(client, names)
+                await _until(
+                    settings,
+                    client,
+                    lambda there: len(there) == len(names) and all(topic.led for topic in there.values()),
+                )
         return found
     finally:
         await admin.close()
         await client.close()
 
 
-async def _until_there(client: AIOKafkaClient, names: Collection[str]) -> None:
-    """The controller has made them; the brokers learn of it a little later."""
-    while True:
-        there = (await cluster.describe(client, names)).topics
-        if len(there) == len(names) and all(topic.led for topic in there.values()):
-            return
-        await asyncio.sleep(_LOOK_EVERY_S)
+async def _until(
+    settings: KafkaSettings, client: AIOKafkaClient, so: Callable[[Mapping[str, cluster.Topic]], bool]
+) -> None:
+    """What the controller has done the brokers learn a little later. Raises TimeoutError when they do not."""
+    async with asyncio.timeout(settings.ms("request.timeout.ms") / 1_000):
+        while True:
+            if so((await cluster.describe(client, _names(settings))).topics):
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
 
 async def _create(settings: KafkaSettings, admin: AIOKafkaAdminClient, new: list[NewTopic]) -> None:
