@@ -14,10 +14,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-kafka kafka check test test-long bench schemas docs lock clean
+.PHONY: help setup demo demo-kafka kafka check test test-long bench bench-kafka schemas docs lock clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## install into .venv what the lock file names
 
@@ -53,6 +53,9 @@ test-long: setup ## the tests with more seeds and longer runs
 
 bench: setup ## measure; ARGS are passed on
 	$(BIN)/python -m bench $(ARGS)
+
+bench-kafka: setup ## measure on Kafka; ARGS are passed on
+	$(BIN)/python -m bench.kafka $(ARGS)
 
 schemas: setup ## write schemas/ and docs/messages.md from the message types
 	$(BIN)/python -m coordinator.contract --write

@@ -1,20 +1,26 @@
 """What is wanted of the figures, and how they are shown: measured, baseline, verdict.
 
-A figure that falls short is said to; it is no error of the program.
+A figure that falls short is said to; it is no error of the program. One that was taken several times is shown as its
+median, with its range behind it.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 BUSY_CORES: Final = 0.2
 """When other processes kept more of the machine busy than this, the figures say little."""
-RESULT: Final = Path(__file__).parent / "results" / "latest.json"
+RESULTS: Final = Path(__file__).parent / "results"
+
+
+LEAST: Final = "_least"
+MOST: Final = "_most"
+"""What the keys of a range end with."""
 
 
 class Target(NamedTuple):
-    """What is wanted of one figure."""
+    """What is wanted of one figure, if anything."""
 
     key: str
     text: str
@@ -71,12 +77,20 @@ STEPS: Final = tuple(
 )
 
 
-def rows(numbers: Mapping[str, float]) -> Iterator[tuple[str, str, str, str]]:
+def rows(numbers: Mapping[str, float], targets: Sequence[Target]) -> Iterator[tuple[str, str, str, str]]:
     """The table: figure, measured, beside it, verdict. Figures that were not measured are left out."""
-    for target in TARGETS:
+    for target in targets:
         if target.key in numbers:
             beside = ", ".join(f"{label} {text(numbers[key])}" for label, key in target.beside if key in numbers)
-            yield target.text, text(numbers[target.key]) + target.unit, beside, verdict(target, numbers[target.key])
+            measured = text(numbers[target.key]) + target.unit + spread(numbers, target.key)
+            yield target.text, measured, beside, verdict(target, numbers[target.key])
+
+
+def spread(numbers: Mapping[str, float], key: str) -> str:
+    """The range of a figure that was taken several times, in brackets."""
+    if key + LEAST not in numbers:
+        return ""
+    return f" ({text(numbers[key + LEAST])}-{text(numbers[key + MOST])})"
 
 
 def verdict(target: Target, value: float) -> str:
@@ -84,8 +98,9 @@ def verdict(target: Target, value: float) -> str:
     if target.least is not None:
         wanted, met = f"at least {text(target.least)}", value >= target.least
         short_of_aim = target.aim is not None and value < target.aim
+    elif target.most is None:
+        return ""
     else:
-        assert target.most is not None, f"{target.key} has a bound"
         wanted, met = f"at most {text(target.most)}", value <= target.most
         short_of_aim = target.aim is not None and value > target.aim
     if not met:
@@ -102,18 +117,22 @@ def text(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
-def show(numbers: Mapping[str, float]) -> str:
+def show(numbers: Mapping[str, float], targets: Sequence[Target] = TARGETS) -> str:
     """The table of figures, then all the other numbers."""
-    table = [("figure", "measured", "beside it", "wanted"), *rows(numbers)]
+    table = [("figure", "measured", "beside it", "wanted"), *rows(numbers, targets)]
     widths = [max(len(row[column]) for row in table) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, "  ".join("-" * width for width in widths))
     elsewhere = numbers.get("busy_elsewhere_cores", 0.0)
     if elsewhere > BUSY_CORES:
         lines += ["", f"Other processes kept {elsewhere:.1f} cores busy meanwhile, so these figures say little."]
-    shown = {target.key for target in TARGETS}
+    shown = {target.key for target in targets}
     lines.append("")
-    lines += [f"{key:32} {text(value)}" for key, value in numbers.items() if key not in shown]
+    lines += [
+        f"{key:32} {text(value)}{spread(numbers, key)}"
+        for key, value in numbers.items()
+        if key not in shown and not key.endswith((LEAST, MOST))
+    ]
     return "\n".join(lines)
 
 

@@ -29,6 +29,19 @@ class Scale:
     children: int = 100_000
     trees: int = 10_000
     """Suspended trees that are cancelled, each of two invocations."""
+    turns: int = 3
+    """How often each figure on Kafka is taken."""
+    logged: int = 50_000
+    """Records of 300 bytes, for Kafka's log alone."""
+    folded: int = 4_000
+    """Records of progress."""
+    recovered: int = 10_000
+    """Requests on a changelog."""
+    one_by_one: int = 100_000
+    """Invocations that are killed by a record each."""
+    live_per_s: int = 50
+    """Starts over HTTP."""
+    live_idle_s: float = 5.0
 
 
 FULL: Final = Scale()
@@ -46,4 +59,11 @@ SMALL: Final = Scale(
     entries_of_key=1_000,
     children=200,
     trees=50,
+    turns=1,
+    logged=2_000,
+    folded=100,
+    recovered=200,
+    one_by_one=500,
+    live_per_s=20,
+    live_idle_s=0.5,
 )

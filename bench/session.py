@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.report import LEAST, MOST
 from bench.scale import Scale
 
 Numbers = dict[str, float]
@@ -60,6 +61,25 @@ def quantile(values: Sequence[float], part: float) -> float:
 def median(values: Sequence[float]) -> float:
     """The middle one."""
     return quantile(values, 0.5)
+
+
+class Turns:
+    """What was measured in turns: each figure several times, so that what goes on beside meets all of them alike."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, list[float]] = {}
+
+    def took(self, **figures: float) -> None:
+        """What came of one turn."""
+        for key, value in figures.items():
+            self._taken.setdefault(key, []).append(value)
+
+    def numbers(self) -> Numbers:
+        """The median and the range of each figure."""
+        numbers: Numbers = {}
+        for key, values in self._taken.items():
+            numbers |= {key: median(values), key + LEAST: min(values), key + MOST: max(values)}
+        return numbers
 
 
 class Others:

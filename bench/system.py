@@ -7,9 +7,11 @@ measured would be how they get in each other's way.
 
 import os
 import re
+import signal
 import threading
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ import apsw
 import msgspec
 
 from bench import workloads
-from coordinator.logs.port import Stream
+from coordinator.logs.port import Entry, Log, Stream
 from coordinator.model import limits, messages
 from coordinator.partition.outputs import Answer
 from coordinator.partition.state import State
@@ -77,12 +79,7 @@ class System:
 
     def append_all(self, values: Sequence[bytes]) -> int:
         """Append commands, many at a time; the position of the last, once all are durable."""
-        under_way: list[Future[list[int]]] = []
-        for start in range(0, len(values), _APPEND_ENTRIES):
-            if len(under_way) == _APPENDS_UNDER_WAY:
-                under_way.pop(0).result()
-            under_way.append(self.submit(*values[start : start + _APPEND_ENTRIES]))
-        return [future.result()[-1] for future in under_way][-1]
+        return append_all(self.log, [workloads.entry(value) for value in values])[-1]
 
     # -- the owner -------------------------------------------------------------------------------------------
 
@@ -143,12 +140,16 @@ class System:
         """The owner's longest step since it was started."""
         return self.standing().longest_step_us / 1e3
 
-    def memory_mb(self) -> tuple[float, float, float]:
-        """VmRSS, RssAnon and the peak of VmRSS of the worker process, in MiB."""
+    def pid(self) -> int:
+        """The worker process."""
         self._await(lambda: self._standing is not None, "tell how it is doing")
         found = re.search(r"pid (\d+)", self._pool.owner(0) or "")
         assert found is not None, "the partition has an owner"
-        status = Path(f"/proc/{found[1]}/status").read_text()
+        return int(found[1])
+
+    def memory_mb(self) -> tuple[float, float, float]:
+        """VmRSS, RssAnon and the peak of VmRSS of the worker process, in MiB."""
+        status = Path(f"/proc/{self.pid()}/status").read_text()
         rss, anon, peak = (
             int(re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)[1]) / _MIB  # type: ignore[index]
             for name in ("VmRSS", "RssAnon", "VmHWM")
@@ -190,6 +191,40 @@ class System:
             for record in records:
                 yield messages.decode_command(record.value)
             start = records[-1].position + 1
+
+
+def append_all(log: Log, entries: Sequence[Entry]) -> list[int]:
+    """Append a lot, many at a time; the positions, once all are durable."""
+    under_way: deque[Future[list[int]]] = deque()
+    positions: list[int] = []
+    for start in range(0, len(entries), _APPEND_ENTRIES):
+        if len(under_way) == _APPENDS_UNDER_WAY:
+            positions += under_way.popleft().result()
+        under_way.append(log.submit(entries[start : start + _APPEND_ENTRIES]))
+    for future in under_way:
+        positions += future.result()
+    return positions
+
+
+@contextmanager
+def held_still(*pids: int) -> Iterator[None]:
+    """Processes that wait while something is made ready for them, and all begin when the block ends."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def cpu_s(*pids: int) -> float:
+    """CPU seconds that processes have used so far."""
+    used = 0
+    for pid in pids:
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        used += int(user) + int(system)
+    return used / os.sysconf("SC_CLK_TCK")
 
 
 def stored_state(store: Path) -> State:

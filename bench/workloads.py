@@ -49,22 +49,23 @@ def source(name: str, round: int = 0) -> random.Random:
     return random.Random(f"{SEED}/{name}/{round}")
 
 
-def new_id(rng: random.Random) -> str:
-    """An id of some partition key."""
-    return ids.invocation_id(rng.getrandbits(64), rng.getrandbits(128))
+def new_id(rng: random.Random, partition: int = 0, partitions: int = 1) -> str:
+    """An id that lives in this partition out of so many, which must be a power of two."""
+    first = (partition << 64) // partitions
+    return ids.invocation_id(first + rng.getrandbits(64) // partitions, rng.getrandbits(128))
 
 
 def scheduled(count: int) -> list[bytes]:
     """Invocations that are due in a lifetime."""
     rng = source("scheduled")
-    return [
-        messages.encode(
-            messages.Invoke(
-                id=new_id(rng), service=SERVICE, handler="greet", input=_INPUT, headers=_HEADERS, due_at=_FAR_US
-            )
-        )
-        for _ in range(count)
-    ]
+    return [schedule(new_id(rng)) for _ in range(count)]
+
+
+def schedule(id: str, service: str = SERVICE) -> bytes:
+    """An invocation that is due in a lifetime."""
+    return messages.encode(
+        messages.Invoke(id=id, service=service, handler="greet", input=_INPUT, headers=_HEADERS, due_at=_FAR_US)
+    )
 
 
 def entry(value: bytes) -> Entry:
@@ -103,8 +104,8 @@ def calls(parent: str, children: int) -> Iterator[bytes]:
         yield messages.encode(messages.Steps(id=parent, attempt=1, first=first, steps=(call,) * count))
 
 
-def mixed(count: int, round: int = 0, first_tick: int = 1) -> list[bytes]:
-    """Invocations with the reports on them, interleaved as if so many participants ran them at a time.
+def mixed(count: int, round: int = 0, first_tick: int = 1, *, partition: int = 0, partitions: int = 1) -> list[bytes]:
+    """Invocations of one partition with the reports on them, interleaved as if so many participants ran them at a time.
 
     Retries are due at once and are started by ticks, which stand among the records.
     """
@@ -115,7 +116,7 @@ def mixed(count: int, round: int = 0, first_tick: int = 1) -> list[bytes]:
     left, tick, since_tick = count, first_tick, 0
     while left or running or backing_off:
         while left and len(running) + len(backing_off) < _IN_FLIGHT:
-            running.append(_attempts(rng))
+            running.append(_attempts(rng, new_id(rng, partition, partitions)))
             left -= 1
         if since_tick == _TICK_EVERY or not running:
             records.append(messages.encode(messages.Tick(tick=tick)))
@@ -136,9 +137,8 @@ def mixed(count: int, round: int = 0, first_tick: int = 1) -> list[bytes]:
     return records
 
 
-def _attempts(rng: random.Random) -> list[list[bytes]]:
+def _attempts(rng: random.Random, id: str) -> list[list[bytes]]:
     """The records of one invocation by attempt; between two attempts it waits for a tick."""
-    id = new_id(rng)
     life = rng.choices(_LIVES, [life.percent for life in _LIVES])[0]
     attempts = []
     for attempt, ends in enumerate((life.first, life.second), 1):

@@ -77,10 +77,10 @@ def participant(folder: Path, url: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def live_traffic(folder: Path, url: str, seed: int) -> Iterator["Traffic"]:
-    """Live commands, from when the first was answered."""
+def live_traffic(folder: Path, url: str, seed: int, per_s: int = traffic.PER_S) -> Iterator["Traffic"]:
+    """Live commands at a steady rate, from when the first was answered."""
     sent, said = folder / "sent.jsonl", folder / "traffic.log"
-    command = [sys.executable, "-m", "coordinator.demo.traffic", url, str(seed), str(traffic.PER_S)]
+    command = [sys.executable, "-m", "coordinator.demo.traffic", url, str(seed), str(per_s)]
     with (
         sent.open("wb") as out,
         said.open("wb") as log,

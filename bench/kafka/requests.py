@@ -1,29 +1,24 @@
 """The coordinator as a Faust application: what it folds a second, how long it takes to start and to stop.
 
-    python -m tests.kafka.broker python -m bench.kafka_requests
-
 Folding: the same records of progress through the Faust role (a row on the changelog for each, acknowledged before the
 next), through the role over the embedded log, and through a loop of `getmany` that folds and keeps nothing.
-Recovery: from a changelog with 10,000 requests, until the role may fold, and until a replica may answer. Beside these
+Recovery: from a changelog with many requests, until the role may fold, and until a replica may answer. Beside these
 stands how long the role takes with an empty one: that is Faust's start, and Kafka's group.
 """
 
 import asyncio
-import os
-import secrets
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from bench.kafka.session import KafkaSession
+from bench.session import Numbers, Turns
 from coordinator.logs.embedded import EmbeddedLog
 from coordinator.logs.kafka import KafkaLog, KafkaSettings
-from coordinator.logs.kafka.topics import create_or_verify
 from coordinator.logs.port import Entry, Log, Record, Stream
 from coordinator.model.filters import Filter
 from coordinator.model.messages import Progress, Submit, Tally, encode
@@ -41,9 +36,31 @@ from coordinator.runtime.requests.run import fold
 
 PARTITIONS: Final = 4
 REQUESTS: Final = 20
-RECORDS: Final = 4_000
-TURNS: Final = 3
-RECOVERED: Final = 10_000
+
+
+def measure(session: KafkaSession) -> Numbers:
+    """Three ways to fold, and three starts, in turns."""
+    turns, scale = Turns(), session.scale
+    for turn in range(scale.turns):
+        session.say(f"requests: turn {turn + 1} of {scale.turns}")
+        with session.topics(PARTITIONS) as settings, session.folder() as folder:
+            per_s, started_s, stopped_s = faust(settings, folder, scale.folded)
+            bare_per_s = asyncio.run(bare(settings))
+        with session.folder() as folder:
+            embedded_per_s = embedded(folder, scale.folded)
+        with session.topics(PARTITIONS) as settings, session.folder() as folder:
+            recovered_s, replica_s = recovered(settings, folder, scale.recovered)
+        turns.took(
+            folded_per_s=per_s,
+            folded_embedded_per_s=embedded_per_s,
+            folded_bare_per_s=bare_per_s,
+            folded_ratio=per_s / embedded_per_s,
+            requests_start_s=started_s,
+            requests_stop_s=stopped_s,
+            requests_recovered_s=recovered_s,
+            requests_replica_s=replica_s,
+        )
+    return turns.numbers()
 
 
 def submissions() -> list[Entry]:
@@ -52,9 +69,9 @@ def submissions() -> list[Entry]:
     return [Entry(Stream.REQUESTS, 0, encode(submit)) for submit in submits]
 
 
-def progress() -> Iterator[Entry]:
+def progress(count: int) -> Iterator[Entry]:
     """What all partitions tell of all requests, in turns."""
-    for number in range(RECORDS):
+    for number in range(count):
         turn, request = divmod(number, REQUESTS)
         told = Progress(
             request=f"r{request}",
@@ -70,13 +87,6 @@ def progress() -> Iterator[Entry]:
         yield Entry(Stream.PROGRESS, 0, encode(told))
 
 
-def topics(bootstrap: str) -> KafkaSettings:
-    """New ones."""
-    settings = KafkaSettings(bootstrap, {"topic.prefix": f"bench-{secrets.token_hex(4)}."})
-    create_or_verify(settings, PARTITIONS)
-    return settings
-
-
 def until(holds: Callable[[], bool]) -> float:
     """How long it takes until something holds, seconds."""
     began = time.perf_counter()
@@ -85,33 +95,32 @@ def until(holds: Callable[[], bool]) -> float:
     return time.perf_counter() - began
 
 
-def folded_per_s(log: Log, role: KnownRequests) -> float:
+def folded_per_s(log: Log, role: KnownRequests, count: int) -> float:
     """How many records of progress a role folds a second, that are there at once."""
     position = log.append(submissions())[-1]
     until(lambda: role.positions[Stream.REQUESTS] > position)
     until(lambda: role.positions[Stream.PROGRESS] == log.bounds(Stream.PROGRESS, 0).end)
-    last = log.append(list(progress()))[-1]
-    return RECORDS / until(lambda: role.positions[Stream.PROGRESS] > last)
+    last = log.append(list(progress(count)))[-1]
+    return count / until(lambda: role.positions[Stream.PROGRESS] > last)
 
 
-def faust(settings: KafkaSettings) -> tuple[float, float, float]:
+def faust(settings: KafkaSettings, folder: Path, count: int) -> tuple[float, float, float]:
     """Records a second; seconds to start and to stop."""
-    with closing(KafkaLog(settings)) as log, TemporaryDirectory() as directory:
-        role = FaustRole(settings, log, Path(directory), wall_clock_us)
+    with closing(KafkaLog(settings)) as log:
+        role = FaustRole(settings, log, folder, wall_clock_us)
         started = until(lambda: role.active)
         with closing(RequestsReplica(settings.changelog, settings.client())) as replica:
-            per_s = folded_per_s(log, replica)
+            per_s = folded_per_s(log, replica, count)
         began = time.perf_counter()
         role.close()
         return per_s, started, time.perf_counter() - began
 
 
-def embedded() -> float:
+def embedded(folder: Path, count: int) -> float:
     """Records a second."""
-    with TemporaryDirectory() as directory:
-        log = EmbeddedLog.create_or_open(Path(directory) / "log.sqlite", partitions={Stream.COMMANDS: PARTITIONS})
-        with closing(log), closing(RequestsRole(log, Path(directory) / "requests.sqlite", wall_clock_us)) as role:
-            return folded_per_s(log, role)
+    log = EmbeddedLog.create_or_open(folder / "log.sqlite", partitions={Stream.COMMANDS: PARTITIONS})
+    with closing(log), closing(RequestsRole(log, folder / "requests.sqlite", wall_clock_us)) as role:
+        return folded_per_s(log, role, count)
 
 
 async def bare(settings: KafkaSettings) -> float:
@@ -136,14 +145,14 @@ async def bare(settings: KafkaSettings) -> float:
     return count / took
 
 
-async def fill(settings: KafkaSettings, identity: str) -> None:
+async def fill(settings: KafkaSettings, identity: str, count: int) -> None:
     """A changelog as a role leaves it that has folded so many requests."""
     producer = AIOKafkaProducer(**settings.client())
     await producer.start()
     claim = await producer.send_and_wait(settings.changelog, identity.encode(), changelog.OWNER, partition=0)
     headers = [(changelog.OWNER_HEADER, b"%d" % claim.offset)]
     sent = []
-    for number in range(RECOVERED):
+    for number in range(count):
         submit = Submit(request=f"r{number}", action="kill", filter=Filter(service="S"))
         request, _ = machine.step(None, submit, wall_clock_us(), PARTITIONS)
         change = Change({Stream.REQUESTS: 0, Stream.PROGRESS: 0}, request)
@@ -155,37 +164,12 @@ async def fill(settings: KafkaSettings, identity: str) -> None:
     await producer.stop()
 
 
-def recovered(settings: KafkaSettings) -> tuple[float, float]:
+def recovered(settings: KafkaSettings, folder: Path, count: int) -> tuple[float, float]:
     """Seconds until a role may fold, and until a replica may answer."""
-    with closing(KafkaLog(settings)) as log, TemporaryDirectory() as directory:
-        asyncio.run(fill(settings, log.identity))
+    with closing(KafkaLog(settings)) as log:
+        asyncio.run(fill(settings, log.identity, count))
         began = time.perf_counter()
         RequestsReplica(settings.changelog, settings.client()).close()
         replica_s = time.perf_counter() - began
-        with closing(FaustRole(settings, log, Path(directory), wall_clock_us)) as role:
+        with closing(FaustRole(settings, log, folder, wall_clock_us)) as role:
             return until(lambda: role.active), replica_s
-
-
-def main() -> None:
-    bootstrap = os.environ["KAFKA_BOOTSTRAP"]
-    runs: list[tuple[float, ...]] = []
-    for _ in range(TURNS):
-        settings = topics(bootstrap)
-        per_s, started_s, stopped_s = faust(settings)
-        bare_per_s = asyncio.run(bare(settings))
-        runs.append((per_s, embedded(), bare_per_s, started_s, stopped_s, *recovered(topics(bootstrap))))
-    names = (
-        ("folded through Faust", "/s"),
-        ("folded over the embedded log", "/s"),
-        ("folded in a bare loop", "/s"),
-        ("start with an empty table", " s"),
-        ("stop", " s"),
-        (f"start with {RECOVERED:,} requests", " s"),
-        (f"replica of {RECOVERED:,} requests", " s"),
-    )
-    for (name, unit), values in zip(names, zip(*runs, strict=True), strict=True):
-        print(f"{name:34} {statistics.median(values):10,.1f}{unit}   {min(values):,.1f}-{max(values):,.1f}")
-
-
-if __name__ == "__main__":
-    main()
