@@ -48,6 +48,7 @@ class _Problem(msgspec.Struct):
     failure: str | None = None
 
 
+_decode_problem: Final = msgspec.json.Decoder(_Problem).decode
 _BY_STATUS: Final[dict[int, type[CallerError]]] = {
     401: UnauthorizedError,
     403: UnauthorizedError,
@@ -59,7 +60,7 @@ _BY_STATUS: Final[dict[int, type[CallerError]]] = {
 def error_of(status: int, body: bytes) -> CoordinatorError:
     """The error that an answer with this status means."""
     try:
-        problem = msgspec.json.decode(body, type=_Problem)
+        problem = _decode_problem(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         problem = _Problem()
     sentence = problem.detail or problem.title or f"the server answered {status} without saying why"

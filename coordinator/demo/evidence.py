@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from coordinator.demo.ledger import Ledger
 from coordinator.logs.port import ReadableLog, Record, Stream
 from coordinator.model import messages
 from coordinator.model.errors import CorruptionError
 from coordinator.model.filters import EMPTY
-from coordinator.partition.state import State
+from coordinator.partition.state import decode_state
 from coordinator.stores.reader import StoreReader
 
 _CHUNK_RECORDS: Final = 5_000
@@ -50,7 +48,7 @@ def look_before(stores: Sequence[Path], service: str) -> list[Before]:
             with reader.snapshot():
                 stored = reader.state()
                 assert stored is not None, "the import is applied"
-                state = msgspec.msgpack.decode(stored, type=State)
+                state = decode_state(stored)
                 rows = reader.rows(EMPTY, after=None, limit=None)
                 found.append(Before(state.position, Ledger.of_store(service, rows, state.tick)))
         finally:

@@ -45,7 +45,7 @@ from coordinator.partition import (
 )
 from coordinator.partition.outputs import Answer, Outgoing
 from coordinator.partition.pending import Pending, in_force
-from coordinator.partition.state import DEAD_LETTERS, BatchState, Phase, State
+from coordinator.partition.state import DEAD_LETTERS, BatchState, Phase, State, decode_batch, decode_state
 from coordinator.stores.port import Store, Work
 
 
@@ -73,7 +73,7 @@ class Machine:
         if stored is None:
             self.state = State(partition=partition, partitions=partitions, log=log)
         else:
-            self.state = msgspec.msgpack.decode(stored, type=State)
+            self.state = decode_state(stored)
         mine = (self.state.partition, self.state.partitions, self.state.log)
         if mine != (partition, partitions, log):
             raise CorruptionError(
@@ -112,7 +112,7 @@ class Machine:
 
     def _load_batches(self) -> None:
         for _, _, value in self.store.batches():
-            state = msgspec.msgpack.decode(value, type=BatchState)
+            state = decode_batch(value)
             self.batches[state.request] = state
             self.index_batch(state)
             if state.owes:

@@ -174,3 +174,8 @@ class BatchState(msgspec.Struct):
         by_ids = self.filter.ids if self.committed_at is None else None
         end = self.below - 1 if by_ids is None else len(by_ids)
         return 1_000_000 if end <= 0 else min(1_000_000, self.cursor * 1_000_000 // end)
+
+
+# Made here, once: the first use of a type may not be in two threads at a time (see decisions).
+decode_state: Final = msgspec.msgpack.Decoder(State).decode
+decode_batch: Final = msgspec.msgpack.Decoder(BatchState).decode

@@ -15,13 +15,11 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from coordinator.logs.port import ReadableLog, Stream, TrimmedError
 from coordinator.model import limits
 from coordinator.model.errors import CorruptionError
 from coordinator.partition.machine import Machine
-from coordinator.partition.state import State
+from coordinator.partition.state import State, decode_state
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.snapshots.recovery import usable
 from coordinator.stores.archive import SnapshotArchive
@@ -71,7 +69,7 @@ def _check_partition(
             if stored is None:
                 return PartitionCheck(partition, -1, 0, [])
             with errors_of(path):
-                state = msgspec.msgpack.decode(stored, type=State)
+                state = decode_state(stored)
             with tempfile.TemporaryDirectory(prefix="coordinator-check-") as folder:
                 fresh = _fresh(log, state, archive, Path(folder))
                 try:

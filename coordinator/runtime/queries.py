@@ -8,14 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
 from coordinator.model.filters import Filter, predicate
 from coordinator.model.invocation import Invocation, ServiceType
 from coordinator.model.statuses import Status
 from coordinator.partition.glimpse import as_seen
 from coordinator.partition.pending import Pending, in_force
-from coordinator.partition.state import BatchState, State
+from coordinator.partition.state import BatchState, State, decode_batch, decode_state
 from coordinator.runtime.views import (
     Cursor,
     Ending,
@@ -51,13 +49,13 @@ class PartitionQueries:
         """The machine's scalars as last committed; None before the first commit."""
         stored = self._reader.state()
         with errors_of(self._path):
-            return None if stored is None else msgspec.msgpack.decode(stored, type=State)
+            return None if stored is None else decode_state(stored)
 
     def batches(self) -> Batches:
         """What is known of batches now."""
         stored = self._reader.batches()
         with errors_of(self._path):
-            states = [msgspec.msgpack.decode(value, type=BatchState) for _, _, value in stored]
+            states = [decode_batch(value) for _, _, value in stored]
         pending = in_force(states, self._reader)
         names = {
             position: state.request

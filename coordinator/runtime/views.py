@@ -1,7 +1,7 @@
 """What users are shown of invocations and partitions. A request's view is `requests.view`."""
 
 import base64
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -125,9 +125,12 @@ class Cursor(msgspec.Struct, array_like=True, frozen=True):
         """Raises CallerError when it is none that a listing has given."""
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-            return msgspec.msgpack.decode(raw, type=Cursor)
+            return _cursors.decode(raw)
         except (ValueError, msgspec.DecodeError):
             raise CallerError("cursor is none that a listing gave; start without one", field="cursor") from None
+
+
+_cursors: Final = msgspec.msgpack.Decoder(Cursor)
 
 
 class PendingBatchView(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from coordinator.runtime.snapshots.owned_stores import OwnedStores
 from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _STANDING_INTERVAL_S: Final = 1.0
+_decode_policy: Final = msgspec.json.Decoder(SnapshotPolicy | None).decode
 
 
 class Worker:
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str]) -> None:
     configure_logging()
     data = DataDirectory(Path(path))
     log = RemoteLog(data.log, socket.socket(fileno=int(log_fd)), on_gone=end_process)
-    policy = msgspec.json.decode(snapshots, type=SnapshotPolicy | None)
+    policy = _decode_policy(snapshots)
     Worker(data, log, socket.socket(fileno=int(control_fd)), policy, [int(number) for number in partitions]).run()
 
 

@@ -16,6 +16,8 @@ COLUMNS: Final = "input, headers, output, lineage"
 Columns = tuple[bytes | None, bytes | None, bytes | None, bytes | None]
 Lineage = tuple[int, str | None, str | None, bool]
 _NO_LINEAGE: Final = (EMPTY.depth, EMPTY.restarted_from, EMPTY.restarted_as, EMPTY.imported)
+_to_headers: Final = msgspec.msgpack.Decoder(dict[str, str]).decode
+_to_lineage: Final = msgspec.msgpack.Decoder(Lineage).decode
 
 
 def copied(payload: Payload) -> Payload:
@@ -36,10 +38,10 @@ def to_columns(payload: Payload) -> Columns:
 
 
 def from_columns(input: bytes | None, headers: bytes | None, output: bytes | None, lineage: bytes | None) -> Payload:
-    decoded = {} if headers is None else msgspec.msgpack.decode(headers, type=dict[str, str])
+    decoded = {} if headers is None else _to_headers(headers)
     if lineage is None:
         return Payload(input, decoded, output)
-    return Payload(input, decoded, output, *msgspec.msgpack.decode(lineage, type=Lineage))
+    return Payload(input, decoded, output, *_to_lineage(lineage))
 
 
 def _lineage(payload: Payload) -> Lineage:

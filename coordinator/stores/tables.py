@@ -15,6 +15,7 @@ from coordinator.stores.port import Timer, Work
 from coordinator.stores.ready import Ready
 from coordinator.stores.statements import Statements
 
+_to_work: Final = msgspec.msgpack.Decoder(Work).decode
 _HOLDERS_MAX: Final = 20_000
 
 
@@ -192,7 +193,7 @@ class Tables(Statements):
 
     def work_list(self, limit: int) -> list[Work]:
         values = self._all("SELECT value FROM work ORDER BY number LIMIT ?", (limit,))
-        return [msgspec.msgpack.decode(value, type=Work) for (value,) in values]
+        return [_to_work(value) for (value,) in values]
 
     # -- batches
 

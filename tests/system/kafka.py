@@ -55,7 +55,8 @@ class Process:
 
     def is_ready(self) -> bool:
         """Whether it says so. Fails when it has ended instead."""
-        assert self.process is None or self.process.poll() is None, f"it has ended:\n{self.said()}"
+        code = None if self.process is None else self.process.poll()
+        assert code is None, f"it has ended with {code}:\n{self.said()}"
         with contextlib.suppress(httpx.TransportError):
             return self.http.get("/ready").status_code == httpx.codes.OK
         return False
@@ -146,8 +147,6 @@ class System(Server):
     def end(self) -> None:
         """Have it over with."""
         for process in self.processes:
-            if process.process is not None:
-                process.signal(signal.SIGCONT)
             process.kill()
             process.http.close()
 

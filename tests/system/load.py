@@ -91,7 +91,7 @@ class Load:
                     group.create_task(self._again_and_again(client, slower * self._slowness))
             for url in self._urls:
                 watch = functools.partial(self._watch, url)
-                group.create_task(self._again_and_again(watch, max(0.1, 4 * self._slowness)))
+                group.create_task(self._again_and_again(watch, max(0.1, 20 * self._slowness)))
         for http in self._https.values():
             await http.aclose()
 

@@ -44,7 +44,7 @@ LONG: Final = CI | {
     "broker killed": 5,
 }
 OUTAGE_S: Final = 60 if settings.LONG else 15
-SLOWNESS_S: Final = 0.5 if settings.LONG else 0.1
+SLOWNESS_S: Final = 0.25 if settings.LONG else 0.1
 """A long run is to have many faults, and not so many invocations that everything takes longer and longer."""
 
 

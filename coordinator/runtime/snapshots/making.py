@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from coordinator.model.errors import CorruptionError, TransientError
-from coordinator.partition.state import State
+from coordinator.partition.state import State, decode_state
 from coordinator.stores import copies
 from coordinator.stores.archive import SnapshotArchive, SnapshotName
 
@@ -82,6 +82,6 @@ def fetch(name: SnapshotName, archive: SnapshotArchive, folder: Path) -> Path:
 
 def _state(copy: Path) -> State:
     try:
-        return msgspec.msgpack.decode(copies.inspect(copy), type=State)
+        return decode_state(copies.inspect(copy))
     except msgspec.DecodeError as error:
         raise CorruptionError(f"the state in the copy {copy} cannot be read ({error})") from error

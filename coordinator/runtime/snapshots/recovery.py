@@ -9,13 +9,12 @@ for records that are gone.
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import structlog
 import xxhash
 
 from coordinator.logs.port import ReadableLog, Stream, TrimmedError
 from coordinator.model.errors import CorruptionError, TransientError
-from coordinator.partition.state import State
+from coordinator.partition.state import State, decode_state
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.snapshots.making import fetch, scratch
 from coordinator.stores.archive import Listed, SnapshotArchive, SnapshotGoneError, SnapshotName
@@ -72,7 +71,7 @@ def stored_state(path: Path) -> State | None:
     try:
         stored = reader.state()
         with errors_of(path):
-            return None if stored is None else msgspec.msgpack.decode(stored, type=State)
+            return None if stored is None else decode_state(stored)
     finally:
         reader.close()
 
