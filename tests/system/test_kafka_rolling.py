@@ -75,7 +75,8 @@ def test_a_rolling_restart_during_a_large_batch_is_felt_as_latency_only(
     own_brokers: None, tmp_path: Path, say: Callable[[str], None]
 ) -> None:
     with cluster(tmp_path) as of:
-        rows = [row("Mass/run", ("suspended", "scheduled", "paused")[n % 3]) for n in range(ROWS)]
+        statuses = ("suspended", "scheduled", "paused")
+        rows = [row("Mass/run", statuses[n % 3], partition=n % PARTITIONS) for n in range(ROWS)]
         assert of.import_lines(lines(rows))["imported"] == ROWS
         clients = [Client([front.url for front in of.fronts], number) for number in range(PARTITIONS)]
         asyncio.run(_roll(of, clients, say))
@@ -107,6 +108,7 @@ async def _roll(of: Cluster, clients: list[Client], say: Callable[[str], None]) 
             assert await asyncio.to_thread(process.stop) == 0, process.said()
             process.start()
         await until(of.all_ready, says=of.said)
+        await _each_is_answered(of, clients)
         batch = await asyncio.to_thread(of.batch, "large")
         goes_on(before, batch)
         before = batch
@@ -124,6 +126,11 @@ async def _roll(of: Cluster, clients: list[Client], say: Callable[[str], None]) 
         f"{sum(len(client.ids) for client in clients):,} sends, asked again {sum(one.again for one in clients):,} times"
     )
     assert all(client.again > 0 for client in clients), "nobody was told to come again: nothing was restarted"
+
+
+async def _each_is_answered(of: Cluster, clients: list[Client]) -> None:
+    before = [len(client.ids) for client in clients]
+    await until(lambda: all(len(one.ids) > had for one, had in zip(clients, before, strict=True)), says=of.said)
 
 
 def _submit(of: Cluster) -> dict[str, object]:
