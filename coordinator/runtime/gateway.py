@@ -28,7 +28,7 @@ from coordinator.runtime.dispatch.dispatcher import Dispatcher, DispatchView
 from coordinator.runtime.dispatch.port import Sessions
 from coordinator.runtime.endings import Endings
 from coordinator.runtime.errors import BusyError, UnavailableError
-from coordinator.runtime.imports import ImportReport, import_rows
+from coordinator.runtime.imports import ImportEnds, ImportReport, import_rows
 from coordinator.runtime.listing import listing
 from coordinator.runtime.owners import Owners
 from coordinator.runtime.requests.asking import ANSWER_TIMEOUT_S, ask
@@ -41,8 +41,6 @@ from coordinator.runtime.views import (
     PartitionSummary,
     PartitionView,
 )
-
-_APPEND_AGAIN_S: Final = 1.0
 
 
 class Gateway:
@@ -59,6 +57,7 @@ class Gateway:
         self._endings = Endings(self._queries)
         self._sessions = sessions
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._import_ends = ImportEnds(log, self.partitions)
         self._types: dict[str, ServiceType] = {}
         """Of keyed services, once known."""
 
@@ -81,16 +80,7 @@ class Gateway:
                 continue  # its owner says so; the other partitions go on
             if not summary.loose_keys:
                 continue
-            await self._append_surely(Entry(Stream.COMMANDS, number, messages.encode(messages.ImportEnd())))
-
-    async def _append_surely(self, entry: Entry) -> None:
-        """Append what does no harm twice, again and again until the log has it."""
-        while True:
-            try:
-                await asyncio.wrap_future(self._log.submit([entry]))
-                return
-            except LogError:
-                await asyncio.sleep(_APPEND_AGAIN_S)
+            await self._import_ends.end(number)
 
     def end_waiting(self) -> None:
         """The server is ending: let go of those who wait for what may be long in coming."""
@@ -98,7 +88,8 @@ class Gateway:
         self._endings.close()
 
     async def close(self) -> None:
-        """Stop to carry deliveries."""
+        """Stop to carry deliveries, and to end imports."""
+        self._import_ends.close()
         await self._sessions.close()
 
     # -- from the other threads ------------------------------------------------------------------------------
@@ -232,7 +223,7 @@ class Gateway:
 
     async def import_rows(self, lines: AsyncIterator[bytes]) -> ImportReport:
         """Import lines of JSON in Restate's sys_invocation columns; answers when all are applied."""
-        return await import_rows(lines, self.partitions, self.send_all)
+        return await import_rows(lines, self.partitions, self.send_all, self._import_ends.end_later)
 
     # -- queries ---------------------------------------------------------------------------------------------
 
@@ -280,7 +271,8 @@ class Gateway:
             failure = failure or str(error)
         except UnavailableError:
             pass  # shown by its having no owner
-        end = await asyncio.to_thread(lambda: self._log.bounds(Stream.COMMANDS, number).end)
+        with _log_said():
+            end = await asyncio.to_thread(lambda: self._log.bounds(Stream.COMMANDS, number).end)
         return PartitionView(
             partition=number,
             owner=self._owners.owner(number),
@@ -371,6 +363,15 @@ def _damage_said() -> Iterator[None]:
         yield
     except CorruptionError as error:
         raise UnavailableError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _log_said() -> Iterator[None]:
+    """What keeps the log from being asked, as an answer."""
+    try:
+        yield
+    except LogError as error:
+        raise UnavailableError(f"the log cannot be asked now: {error}") from error
 
 
 def _stands_still(partition: int, reason: str) -> str:

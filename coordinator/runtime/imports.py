@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
+import structlog
 
-from coordinator.model.errors import CallerError
+from coordinator.logs.port import Entry, Log, LogError, Stream
+from coordinator.model.errors import CallerError, TransientError
 from coordinator.model.ids import partition_of
-from coordinator.model.messages import Command, Import, ImportEnd
+from coordinator.model.messages import Command, Import, ImportEnd, encode
 from coordinator.model.restate_rows import parse_row
 from coordinator.partition.imports import EXISTING
 from coordinator.partition.outputs import Answer
+from coordinator.runtime.requests.outbox import Backoff
 
 GROUP: Final = 500
 UNDER_WAY: Final = 4
@@ -51,8 +54,47 @@ class ImportReport(msgspec.Struct, kw_only=True):
             self.errors.append(RefusedLine(line, reason))
 
 
-async def import_rows(lines: AsyncIterator[bytes], partitions: int, send_all: SendAll) -> ImportReport:
-    """Append a record for each line and wait until all of them are applied."""
+class ImportEnds:
+    """Ends imports on partitions whose log does not take it at once. All calls in one event loop."""
+
+    def __init__(self, log: Log, partitions: int) -> None:
+        self._log = log
+        self._partitions = partitions
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def end(self, partition: int) -> None:
+        """Append the end, again and again until the log has it; twice does no harm."""
+        entry = Entry(Stream.COMMANDS, partition, encode(ImportEnd()))
+        backoff = Backoff()
+        while True:
+            try:
+                await asyncio.wrap_future(self._log.submit([entry]))
+                return
+            except LogError as error:
+                structlog.get_logger().warning("import_not_ended", partition=partition, error=str(error))
+                backoff.failed()
+                await asyncio.sleep(backoff.left_s)
+
+    def end_later(self) -> None:
+        """End on all partitions, in the background: keys without a holder must not wait for the next start."""
+        for partition in range(self._partitions):
+            task = asyncio.create_task(self.end(partition))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    def close(self) -> None:
+        """Try no longer: whoever comes next ends what is left."""
+        for task in self._under_way:
+            task.cancel()
+
+
+async def import_rows(
+    lines: AsyncIterator[bytes], partitions: int, send_all: SendAll, end_later: Callable[[], None]
+) -> ImportReport:
+    """Append a record for each line and wait until all of them are applied.
+
+    `end_later` is called when the end of the import could not be told to the partitions: it is to be tried again.
+    """
     report = ImportReport()
     under_way: deque[asyncio.Task[None]] = deque()
     group: list[tuple[int, Import]] = []
@@ -80,7 +122,11 @@ async def import_rows(lines: AsyncIterator[bytes], partitions: int, send_all: Se
     finally:
         # Also when the lines broke off: what was appended stays, and its keys must not be left waiting.
         await asyncio.gather(*under_way, return_exceptions=True)
-        await send_all([(partition, ImportEnd()) for partition in range(partitions)])
+        try:
+            await send_all([(partition, ImportEnd()) for partition in range(partitions)])
+        except TransientError:
+            end_later()
+            raise
     report.errors.sort(key=lambda refused: refused.line)
     return report
 

@@ -33,23 +33,30 @@ class BrokenImports:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            seen: dict[int, int] = {}
-            for partition in self._owned.positions:
-                try:
-                    summary: PartitionSummary = await self._owned.answer(partition, AskSummary(-1))
-                except (NotOwnedError, UnavailableError, CorruptionError):
-                    continue  # its owner says so, or the next one
-                if not summary.loose_keys:
-                    continue
-                seen[partition] = summary.loose_at
-                if self._seen.get(partition) == summary.loose_at:
-                    self._end(partition)
-            self._seen = seen
+            await self.look()
             await asyncio.sleep(SILENT_S)
 
-    def _end(self, partition: int) -> None:
-        structlog.get_logger().warning("broken_import_ended", partition=partition)
+    async def look(self) -> None:
+        """End the imports that had left keys at the last look, and none since."""
+        seen: dict[int, int] = {}
+        for partition in self._owned.positions:
+            try:
+                summary: PartitionSummary = await self._owned.answer(partition, AskSummary(-1))
+            except (NotOwnedError, UnavailableError, CorruptionError):
+                continue  # its owner says so, or the next one
+            if not summary.loose_keys:
+                continue
+            seen[partition] = summary.loose_at
+            if self._seen.get(partition) == summary.loose_at:
+                await self._end(partition)
+        self._seen = seen
+
+    async def _end(self, partition: int) -> None:
+        """Append the end; what fails is tried again at the next look, since the keys are still there."""
+        entry = Entry(Stream.COMMANDS, partition, messages.encode(messages.ImportEnd()))
         try:
-            self._log.submit([Entry(Stream.COMMANDS, partition, messages.encode(messages.ImportEnd()))])
+            await asyncio.wrap_future(self._log.submit([entry]))
         except LogError as error:
             structlog.get_logger().warning("broken_import_not_ended", partition=partition, error=str(error))
+        else:
+            structlog.get_logger().warning("broken_import_ended", partition=partition)
