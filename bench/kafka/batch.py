@@ -137,7 +137,7 @@ def _batch(of: KafkaSystem, count: int) -> tuple[Window, list[float], float]:
 
     When that was; how long, in ms, each record of progress took to be seen; and how long the request to be in force.
     """
-    with closing(RequestsReplica(of.settings.changelog, of.settings.client())) as replica:
+    with closing(RequestsReplica(of.settings.changelog, of.settings.client(), log=of.log.identity)) as replica:
         seen = Seen(replica)
         start = {stream: of.log.bounds(stream, 0).end for stream in (Stream.REQUESTS, Stream.PROGRESS)}
         began = time.time()

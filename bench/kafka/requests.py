@@ -108,8 +108,8 @@ def faust(settings: KafkaSettings, folder: Path, count: int) -> tuple[float, flo
     """Records a second; seconds to start and to stop."""
     with closing(KafkaLog(settings)) as log:
         role = FaustRole(settings, log, folder, wall_clock_us)
-        started = until(lambda: role.active)
-        with closing(RequestsReplica(settings.changelog, settings.client())) as replica:
+        started = until(lambda: role.tenure is not None)
+        with closing(RequestsReplica(settings.changelog, settings.client(), log=log.identity)) as replica:
             per_s = folded_per_s(log, replica, count)
         began = time.perf_counter()
         role.close()
@@ -169,7 +169,7 @@ def recovered(settings: KafkaSettings, folder: Path, count: int) -> tuple[float,
     with closing(KafkaLog(settings)) as log:
         asyncio.run(fill(settings, log.identity, count))
         began = time.perf_counter()
-        RequestsReplica(settings.changelog, settings.client()).close()
+        RequestsReplica(settings.changelog, settings.client(), log=log.identity).close()
         replica_s = time.perf_counter() - began
         with closing(FaustRole(settings, log, folder, wall_clock_us)) as role:
-            return until(lambda: role.active), replica_s
+            return until(lambda: role.tenure is not None), replica_s

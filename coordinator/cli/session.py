@@ -102,14 +102,8 @@ def run(url: str | None, body: "Callable[[Client], Awaitable[T]]") -> T:
 
     from coordinator.client import Client
 
-    where = settings.url(url)
-
     async def whole() -> T:
-        if where is not None and where.startswith("kafka://"):
-            client = Client(where, kafka=settings.kafka_properties())
-        else:
-            client = Client(where, token=settings.token())
-        async with client:
+        async with Client(settings.url(url), token=settings.token()) as client:
             return await body(client)
 
     with failures():

@@ -269,6 +269,9 @@ class Serve(Command, kw_only=True, tag=20):
     lanes: tuple[str, ...]
     reclaim: bool = False
     """Whoever carried deliveries before is gone: what is held is taken back and delivered again."""
+    tenure: Count = 0
+    """Numbers those who carry deliveries, where one may not know that it was replaced: one of a lower number than the
+    partition has seen is answered 409 and changes nothing."""
 
 
 # -- requests ------------------------------------------------------------------------------------------------

@@ -163,6 +163,10 @@ def serve(m: "Machine", c: messages.Serve) -> Answer:
     """Deliver these lanes and no others; with `reclaim`, once more what was delivered before."""
     if len(c.lanes) > limits.LANES_MAX:
         raise CallerError(f"{len(c.lanes)} lanes are too many; a partition serves {limits.LANES_MAX} at once")
+    if c.tenure < m.state.tenure:
+        detail = f"deliveries are carried under tenure {m.state.tenure} now, and {c.tenure} is over"
+        return Answer(m.position, 409, status="stale", detail=detail)
+    m.state.tenure = c.tenure
     m.state.served = tuple(sorted(set(c.lanes)))
     look_at_lanes(m)
     if c.reclaim:

@@ -78,7 +78,7 @@ class Machine:
         if mine != (partition, partitions, log):
             raise CorruptionError(
                 f"the store belongs to partition {mine[0]} of {mine[1]} of log {mine[2]!r}, not to {partition} of "
-                f"{partitions} of {log!r}; give the worker the data directory that belongs to its log"
+                f"{partitions} of {log!r}; give the worker the data directory that belongs to its log, or an empty one"
             )
         self.batches: dict[str, BatchState] = {}
         self.by_position: dict[int, BatchState] = {}

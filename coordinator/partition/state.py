@@ -46,6 +46,8 @@ class State(msgspec.Struct):
     """Entries that wait for a delivery, by lane."""
     served: tuple[str, ...] | None = None
     """The lanes that are delivered, in order; None: all."""
+    tenure: int = 0
+    """The highest of those who have said so."""
     works: int = 0
     """Work items stored."""
     held: dict[str, int] = {}

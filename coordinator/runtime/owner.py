@@ -110,7 +110,9 @@ class PartitionOwner:
                     store.close()
             except LogGoneError:
                 return
-            except (CorruptionError, TrimmedError, LogReplacedError) as error:
+            except TrimmedError as error:
+                return self._fail(_missing(self.partition, self.position, error.first))
+            except (CorruptionError, LogReplacedError) as error:
                 return self._fail(str(error))
             except (TransientError, LogError, OSError) as error:
                 pause = _BACKOFF_S[min(faults, len(_BACKOFF_S) - 1)]
@@ -258,15 +260,19 @@ class PartitionOwner:
         self._logger.critical("partition stopped; nothing was skipped", reason=reason)
 
 
+def _missing(partition: int, position: int, first: int) -> str:
+    return (
+        f"partition {partition} is applied up to position {position} but its log begins at {first}: records are "
+        f"missing; start again with --snapshots, which names where there is one of position {first - 1} or later, or "
+        "move the store away and put one there with coordinator snapshot restore"
+    )
+
+
 def verify_position(log: Log, machine: Machine, bounds: Bounds) -> None:
     """Raise CorruptionError unless the log reaches back to, and forward at least as far as, the store."""
     partition, position = machine.state.partition, machine.state.position
     if bounds.first > position + 1:
-        raise CorruptionError(
-            f"partition {partition} is applied up to position {position} but its log begins at {bounds.first}: "
-            f"records are missing; restore a snapshot from position {bounds.first - 1} on, or name with --snapshots "
-            "where there is one"
-        )
+        raise CorruptionError(_missing(partition, position, bounds.first))
     if bounds.end <= position:
         raise CorruptionError(
             f"partition {partition} is applied up to position {position} but its log ends at {bounds.end - 1}: "

@@ -71,7 +71,7 @@ async def running_on_kafka(
             if Role.REQUESTS in roles:
                 role = FaustRole(settings, log, data.faust, wall_clock_us)
                 stack.push_async_callback(asyncio.to_thread, role.close)
-            requests = await asyncio.to_thread(_replica, settings, role)
+            requests = await asyncio.to_thread(_replica, settings, log, role)
             stack.push_async_callback(asyncio.to_thread, requests.close)
             owners = RemoteOwners(
                 Directory(settings, group(settings), Stream.COMMANDS), log.partitions(Stream.COMMANDS)
@@ -87,10 +87,10 @@ async def running_on_kafka(
         yield Running(gateway, worker, kafka)
 
 
-def _replica(settings: KafkaSettings, role: FaustRole | None) -> RequestsReplica:
+def _replica(settings: KafkaSettings, log: KafkaLog, role: FaustRole | None) -> RequestsReplica:
     """What this process sees of the coordinator's state, whether or not it is the coordinator."""
     shadowed = (lambda key: None) if role is None else role.repair
     try:
-        return RequestsReplica(settings.changelog, settings.client(), shadowed=shadowed)
+        return RequestsReplica(settings.changelog, settings.client(), log=log.identity, shadowed=shadowed)
     except UnavailableError as error:
         raise LogError(str(error)) from error

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -339,6 +340,33 @@ class TestWait:
         for each in waiting:
             with pytest.raises(LogError):
                 each.result(PATIENCE_S)
+
+    def test_whatever_is_under_way_when_it_closes_ends_with_the_log_s_own_error(self, adapter: Adapter) -> None:
+        def call_on(log: Log, call: Callable[[Log, int], object], partition: int, under_way: threading.Event) -> None:
+            while True:
+                call(log, partition)
+                under_way.set()
+
+        calls: list[Callable[[Log, int], object]] = [
+            lambda log, partition: log.wait(Stream.COMMANDS, partition, 0, 0.2),
+            lambda log, partition: log.wait(Stream.COMMANDS, partition, 7, 0.2),
+            lambda log, partition: log.read(Stream.DELIVERIES, partition, 0, records_max=1, bytes_max=1),
+            lambda log, partition: log.bounds(Stream.COMMANDS, partition),
+            lambda log, partition: log.trim(Stream.DELIVERIES, partition, 0),
+        ]
+        for _ in range(3):
+            log, events = adapter.log, [threading.Event() for _ in range(3 * len(calls))]
+            under_way = [
+                in_thread(partial(call_on, log, call, number % 3, event))
+                for number, (call, event) in enumerate(zip(calls * 3, events, strict=True))
+            ]
+            for event in events:
+                assert event.wait(PATIENCE_S)
+            log.close()
+            for each in under_way:
+                with pytest.raises(LogError):
+                    each.result(PATIENCE_S)
+            adapter.reopen()
 
 
 class TestTrim:

@@ -3,18 +3,18 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin import NewTopic
 
 from coordinator.logs.kafka import KafkaLog, KafkaSettings
 from coordinator.logs.kafka import log as adapter
 from coordinator.logs.kafka.topics import create_or_verify
 from coordinator.logs.port import Entry, LogError, LogReplacedError, LogUnreachableError, Record, Stream
+from tests.kafka import admin
 from tests.kafka.broker import Broker, free_port
 
 ANY = 1 << 30
@@ -48,18 +48,6 @@ def read(log: KafkaLog, stream: Stream = Stream.COMMANDS, start: int = 0) -> lis
     while run := log.read(stream, 0, start + len(found), records_max=1_000, bytes_max=ANY):
         found += run
     return found
-
-
-def administer(settings: KafkaSettings, what: Callable[[AIOKafkaAdminClient], Awaitable[Any]]) -> None:
-    async def whole() -> None:
-        admin = AIOKafkaAdminClient(**settings.client())
-        await admin.start()
-        try:
-            await what(admin)
-        finally:
-            await admin.close()
-
-    asyncio.run(whole())
 
 
 class TestOpening:
@@ -134,8 +122,7 @@ class TestAnotherLogUnderTheSameName:
     def test_a_topic_that_was_made_anew_is_noticed(self, settings: KafkaSettings, log: KafkaLog) -> None:
         identity, topic = log.identity, settings.topic(Stream.COMMANDS)
         log.append(command(b"old"))
-        administer(settings, lambda admin: admin.delete_topics([topic]))
-        create_or_verify(settings, 2)
+        admin.make_anew(settings, 2, topic)
         with pytest.raises(LogReplacedError, match=r"commands.* was made anew|commands.* the topic was made anew"):
             self.until_replaced(log)
         for call in (
@@ -150,16 +137,24 @@ class TestAnotherLogUnderTheSameName:
 
     def test_another_number_of_partitions_is_noticed(self, settings: KafkaSettings, log: KafkaLog) -> None:
         topic = settings.topic(Stream.COMMANDS)
-        administer(settings, lambda admin: admin.create_partitions({topic: NewPartitions(3)}))
+        admin.enlarge(settings, topic, 3)
         with pytest.raises(LogReplacedError, match=r"commands.* another number of partitions"):
             self.until_replaced(log)
+        with pytest.raises(LogError, match=r"deliveries .* has 2 partitions, and .*commands has 3; .* begin anew"):
+            KafkaLog(settings)
+        admin.enlarge(settings, settings.topic(Stream.DELIVERIES), 3)
+        with closing(KafkaLog(settings)) as other:
+            assert other.identity != log.identity, "ids are routed otherwise"
+        admin.enlarge(settings, settings.topic(Stream.REQUESTS), 2)
+        with pytest.raises(LogError, match=r"requests .* has 2 partitions, and needs exactly one"):
+            KafkaLog(settings)
 
 
 class TestTopics:
     def test_each_difference_is_said(self, kafka: str) -> None:
         settings = KafkaSettings(kafka, {"topic.prefix": f"test-{secrets.token_hex(6)}."})
         wrong = NewTopic(settings.topic(Stream.PROGRESS), 2, 1, topic_configs={"retention.ms": "1000"})
-        administer(settings, lambda admin: admin.create_topics([wrong]))
+        admin.administer(settings, lambda client: client.create_topics([wrong]))
         assert sum(topic.created for topic in create_or_verify(settings, 2)) == 5
         found = {topic.topic: topic for topic in create_or_verify(settings)}
         assert not any(topic.created for topic in found.values())

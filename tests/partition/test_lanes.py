@@ -29,6 +29,23 @@ def test_what_nobody_serves_waits_and_is_started_once_somebody_does() -> None:
     assert started(world) == [greet]
 
 
+def test_one_that_was_replaced_changes_nothing_by_what_it_says_late() -> None:
+    world = World()
+    assert world.answer(Serve(lanes=("Greeter",), tenure=7), to=0).code == 200
+    held = world.invoke("Greeter")
+    for late in (Serve(lanes=(), tenure=6), Serve(lanes=(), tenure=6, reclaim=True), Serve(lanes=("Namer",))):
+        answer = world.answer(late, to=0)
+        assert (answer.code, answer.status) == (409, "stale")
+        assert "tenure 7" in (answer.detail or "")
+        assert world.deliveries() == []
+    assert world.row(held).attempt == 1
+    assert started(world) == []
+    assert world.invoke("Greeter") in started(world)
+    for number in (7, 8):
+        assert world.answer(Serve(lanes=("Namer",), tenure=number), to=0).code == 200
+    assert world.partitions[0].machine.state.served == ("Namer",)
+
+
 def test_a_lane_that_nobody_serves_takes_no_slot_and_no_tick() -> None:
     world = World()
     serve(world, "Namer")

@@ -121,12 +121,14 @@ class KafkaScene(Scene):
 
     def replica(self) -> RequestsReplica:
         shadowed = (lambda key: None) if self.faust is None else self.faust.repair
-        return RequestsReplica(self.settings.changelog, self.settings.client(), shadowed=shadowed)
+        return RequestsReplica(
+            self.settings.changelog, self.settings.client(), log=self.log.identity, shadowed=shadowed
+        )
 
     def until_active(self) -> None:
         assert self.faust is not None
         ends = time.monotonic() + 60
-        while not self.faust.active:
+        while self.faust.tenure is None:
             assert self.faust.failure is None
             assert time.monotonic() < ends, "the role did not take over"
             time.sleep(0.01)

@@ -89,7 +89,8 @@ class Owner:
         self.log = log
         reader = Reader(topic)
         reader.read()
-        self.tenure = Tenure(topic.append(changelog.OWNER, b""), reader.restored, PARTITIONS, dict.fromkeys(READ, 0))
+        claim, number = topic.append(changelog.OWNER, b""), reader.fence.tenure + 1
+        self.tenure = Tenure(claim, number, reader.restored, PARTITIONS, dict.fromkeys(READ, 0))
         for key in reader.fence.shadowed:
             self.tenure.shadow(key)
         self.folding: tuple[Stream, Step] | None = None

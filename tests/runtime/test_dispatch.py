@@ -91,6 +91,16 @@ def test_lanes_are_served_while_their_deployment_has_a_session() -> None:
     ]
 
 
+def test_what_it_serves_it_serves_under_its_tenure() -> None:
+    registry = Registry().with_registered(Register(deployment="dp_1", services=GREETER), 0)
+    core = Dispatch(registry, tenure=5)
+    core.leave(core.open("s1", "dp_1", 1, 0))
+    assert [one.command for one in core.take_commands()] == [
+        messages.Serve(lanes=("@dp_1", "Greeter"), tenure=5),
+        messages.Serve(lanes=(), tenure=5),
+    ]
+
+
 def test_what_is_pinned_goes_to_its_deployment_and_the_rest_to_the_latest() -> None:
     at = Scene("dp_1", "dp_2")
     old, new = at.session("s1", "dp_1"), at.session("s2", "dp_2")

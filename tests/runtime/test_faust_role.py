@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
+from coordinator.logs.kafka import log as adapter
 from coordinator.logs.kafka.log import KafkaLog
 from coordinator.logs.kafka.settings import KafkaSettings
 from coordinator.logs.port import Entry, Stream
@@ -28,6 +28,7 @@ from coordinator.requests.state import Request
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.requests import changelog
 from coordinator.runtime.requests.faust_role import FaustRole
+from tests.kafka import admin
 from tests.kafka.broker import Broker
 from tests.requests.world import TIMES, submit
 from tests.runtime.requests_scene import PARTITIONS, KafkaScene, folded, shown, topics_of_its_own
@@ -259,39 +260,63 @@ def test_a_log_that_was_trimmed_too_far_stops_it_loudly(scene: KafkaScene) -> No
     assert "was trimmed" in str(role.failure)
 
 
+def test_topics_that_are_made_anew_under_it_stop_it_loudly(scene: KafkaScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "LOOK_EVERY_S", 0.1)
+    scene.live.close()
+    scene.log.close()
+    scene.log = KafkaLog(scene.settings)
+    role = scene.start()
+    scene.until_active()
+    admin.make_anew(scene.settings, PARTITIONS, scene.settings.topic(Stream.REQUESTS))
+    until_failed(role)
+    assert "requests at" in str(role.failure)
+    assert "was made anew" in str(role.failure)
+    assert role.tenure is None
+
+
+def until_failed(role: FaustRole) -> None:
+    ends = time.monotonic() + 60
+    while role.failure is None:
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+
+
+def test_each_tenure_has_a_higher_number_also_on_a_changelog_that_was_made_anew(scene: KafkaScene) -> None:
+    numbers: list[int] = []
+    for made_anew in (False, False, True):
+        if scene.faust is not None:
+            scene.faust.close()
+        if made_anew:
+            admin.make_anew(scene.settings, PARTITIONS, scene.settings.changelog)
+        role = scene.start()
+        scene.until_active()
+        assert role.tenure is not None
+        numbers.append(role.tenure)
+    assert numbers == sorted(set(numbers))
+
+
 def test_a_changelog_of_another_log_is_refused(scene: KafkaScene) -> None:
+    scene.role.close()
     asyncio.run(append_row(scene.settings, changelog.OWNER, b"another log"))
     role = scene.start()
-    scene.until(lambda: role.failure is not None)
+    until_failed(role)
     assert "was made from log another log" in str(role.failure)
+    with pytest.raises(CorruptionError, match="was made from log another log"):
+        scene.replica()
 
 
 def test_a_changelog_with_more_than_one_partition_is_refused(kafka: str, tmp_path: Path) -> None:
     settings = topics_of_its_own(kafka)
-    asyncio.run(add_a_partition(settings))
+    admin.enlarge(settings, settings.changelog, 2)
     log = KafkaLog(settings)
     role = FaustRole(settings, log, tmp_path, wall_clock_us)
     try:
-        ends = time.monotonic() + 30
-        while role.failure is None:
-            assert time.monotonic() < ends
-            time.sleep(0.01)
+        until_failed(role)
         assert "has 2 partitions" in str(role.failure)
-        assert not role.active
+        assert role.tenure is None
     finally:
         role.close()
         log.close()
-
-
-async def add_a_partition(settings: KafkaSettings) -> None:
-    admin = AIOKafkaAdminClient(**settings.client())
-    await admin.start()
-    await admin.create_partitions({settings.changelog: NewPartitions(total_count=2)})
-    # It is acknowledged before every answer about the topic has it.
-    async with asyncio.timeout(60):
-        while len((await admin.describe_topics([settings.changelog]))[0]["partitions"]) < 2:  # noqa: ASYNC110 - a broker has no event
-            await asyncio.sleep(0.01)
-    await admin.close()
 
 
 def test_it_stops_within_ten_seconds(scene: KafkaScene) -> None:
@@ -329,7 +354,7 @@ def run_until_killed(bootstrap: str, prefix: str, directory: str) -> None:
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     while role.failure is None and not over.wait(0.05):
-        if role.active:
+        if role.tenure is not None:
             print("active", flush=True)
     role.close()
 

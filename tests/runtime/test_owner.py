@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.logs.embedded import EmbeddedLog
 from coordinator.logs.port import Entry, Log, Stream
-from coordinator.model import messages
+from coordinator.model import limits, messages
 from coordinator.runtime.owner import PartitionOwner
 from coordinator.stores import schema
 from coordinator.stores.sqlite import SqliteStore
@@ -70,3 +70,22 @@ def test_a_disk_that_is_full_for_a_while_is_waited_for(
     log.append([invoke(1)])
     owner = run(log, tmp_path / "partition-0.sqlite")
     assert (owner.failure, owner.records) == (None, 1)
+
+
+def test_a_log_that_is_trimmed_before_it_was_applied_stops_it_with_what_to_do(log: EmbeddedLog, tmp_path: Path) -> None:
+    log.append([invoke(number) for number in range(limits.RUN_RECORDS_MAX + 9)])
+    first = limits.RUN_RECORDS_MAX + 5
+
+    def trim(*_: object) -> None:
+        log.trim(Stream.COMMANDS, 0, first)
+
+    owner = PartitionOwner(log, partial(SqliteStore, tmp_path / "partition-0.sqlite"), 0, on_applied=trim)
+    owner.run()
+    applied = limits.RUN_RECORDS_MAX - 1
+    assert (owner.position, owner.records) == (applied, limits.RUN_RECORDS_MAX), "nothing was skipped"
+    assert owner.failure is not None
+    assert owner.failure.startswith(f"partition 0 is applied up to position {applied} but its log begins at {first}: ")
+    assert (
+        f"start again with --snapshots, which names where there is one of position {first - 1} or later"
+        in owner.failure
+    )

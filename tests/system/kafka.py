@@ -12,8 +12,8 @@ from typing import Self
 
 import httpx
 
+from coordinator.cli.settings import kafka_variable
 from coordinator.logs.kafka import KafkaSettings
-from coordinator.logs.kafka.settings import variable
 from coordinator.logs.kafka.topics import create_or_verify
 from tests.cli.conftest import COMMAND, Cli
 from tests.system.server import Server, eventually, free_port
@@ -35,7 +35,7 @@ class Process:
         self.process: subprocess.Popen[bytes] | None = None
         self._bootstrap, self._roles = bootstrap, roles
         self._log = directory / "log"
-        self.env = {variable(name): value for name, value in properties.items()}
+        self.env = {kafka_variable(name): value for name, value in properties.items()}
         directory.mkdir()
 
     def start(self) -> Self:
@@ -60,6 +60,13 @@ class Process:
         with contextlib.suppress(httpx.TransportError):
             return self.http.get("/ready").status_code == httpx.codes.OK
         return False
+
+    def listens(self) -> bool:
+        """Whether it can be asked."""
+        try:
+            return self.http.get("/health").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
 
     def said(self) -> str:
         """The end of what it wrote."""
@@ -120,7 +127,8 @@ class System(Server):
 
     def front(self, process: Process) -> None:
         """Ask this one from now on."""
-        self.http.close()
+        if self.http is not process.http:
+            self.http.close()
         self.url, self.http = process.url, process.http
         self.cli = Cli(self._directory, self.url)
 
@@ -135,6 +143,11 @@ class System(Server):
     def said(self) -> str:
         """The end of what all of them wrote."""
         return "\n".join(f"--- {process.directory.name}\n{process.said()}" for process in self.processes)
+
+    def check_of(self, process: Process, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`coordinator check` on the stores of a process."""
+        source = ["--log", f"kafka://{self.bootstrap}", "--data", str(process.data)]
+        return self.cli("check", *source, *arguments, **process.env)
 
     def owners(self) -> dict[int, str | None]:
         """The address of each partition's owner."""

@@ -54,8 +54,8 @@ class Cluster(NamedTuple):
 
 
 def identity(cluster: Cluster) -> str:
-    """Names a log: another one for another cluster, and when a topic was made anew."""
-    ids = "".join(f"{name}={topic.id}\n" for name, topic in sorted(cluster.topics.items()))
+    """Names a log: another one for another cluster, and when a topic was made anew or has other partitions."""
+    ids = "".join(f"{name}={topic.id}/{topic.partitions}\n" for name, topic in sorted(cluster.topics.items()))
     return f"kafka:{cluster.id}:{hashlib.sha256(ids.encode()).hexdigest()[:32]}"
 
 

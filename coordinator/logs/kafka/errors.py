@@ -10,6 +10,12 @@ from aiokafka import errors
 from coordinator.logs.kafka.settings import KafkaSettings
 from coordinator.logs.port import LogError, LogUnreachableError
 
+BEGIN_ANEW: Final = (
+    "restore the topics that belong to the stores, or begin anew: delete all topics of the coordinator, make them with "
+    "coordinator topics create, and start every process with an empty data directory"
+)
+"""What is left to do when the log is another one."""
+
 _REFUSED: Final = (
     errors.TopicAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
@@ -39,11 +45,6 @@ def as_log_error(settings: KafkaSettings, doing: str, error: BaseException) -> L
     unreachable = isinstance(error, (*_SLOW, *_UNREACHABLE)) and not isinstance(error, ssl.SSLError)
     kind = LogUnreachableError if unreachable else LogError
     return kind(f"{doing} failed: {_sentence(settings, error)}")
-
-
-def is_refusal(error: LogError) -> bool:
-    """Whether it says that the brokers do not let this client do it, whoever it says it is."""
-    return isinstance(error.__cause__, (*_REFUSED, *_STRANGER))
 
 
 def _sentence(settings: KafkaSettings, error: BaseException) -> str:

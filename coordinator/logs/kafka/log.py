@@ -5,9 +5,9 @@ all replicas in sync have it (`acks=all`; how many must be in sync is the topic'
 never see a record before that. A broker does not sync each append to its disk; what protects an acknowledged record
 is that it is on several machines. With one replica it survives the death of the broker's process, and not a power cut.
 
-**Which log.** The topics' ids and the cluster's make the identity. It is looked at again every few seconds, and when
-a position turns out not to be there: a topic that was made anew, or has another number of partitions than at the
-start, is another log, and every call raises LogReplacedError from then on.
+**Which log.** The cluster's id, the topics' and their numbers of partitions make the identity. It is looked at again
+every few seconds, and when a position turns out not to be there: a topic that was made anew, or has another number of
+partitions than at the start, is another log, and every call raises LogReplacedError from then on.
 
 One thread runs all of it; every method may be called from any other.
 """
@@ -21,14 +21,15 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import KafkaError
 
 from coordinator.logs.kafka import cluster
 from coordinator.logs.kafka.appends import Appends
-from coordinator.logs.kafka.errors import errors_of
+from coordinator.logs.kafka.errors import BEGIN_ANEW, errors_of
 from coordinator.logs.kafka.loop import Loop
 from coordinator.logs.kafka.reads import Offsets, Tail
 from coordinator.logs.kafka.settings import KafkaSettings
+from coordinator.logs.kafka.topics import PARTITIONED
 from coordinator.logs.port import (
     Bounds,
     Entry,
@@ -79,6 +80,7 @@ class KafkaLog:
                         f"Kafka at {settings.bootstrap} has no {', '.join(missing)}; make the topics with: "
                         f"coordinator topics create --log kafka://{settings.bootstrap}"
                     )
+                self._check_counts(found)
                 for part in (self._admin, self._offsets, self._appends):
                     await part.start()
         except BaseException:
@@ -94,6 +96,19 @@ class KafkaLog:
         }
         self._looking = asyncio.ensure_future(self._look())
 
+    def _check_counts(self, found: cluster.Cluster) -> None:
+        """A number that does not fit is not a matter of settings: ids are routed by it, and Kafka never lowers it."""
+        counts = {stream: found.topics[self._settings.topic(stream)].partitions for stream in Stream}
+        for stream, count in counts.items():
+            wanted = counts[Stream.COMMANDS] if stream in PARTITIONED else 1
+            if count != wanted:
+                commands = self._settings.topic(Stream.COMMANDS)
+                beside = f", and {commands} has {wanted}" if stream in PARTITIONED else ", and needs exactly one"
+                raise LogError(
+                    f"{self._settings.topic(stream)} at {self._settings.bootstrap} has {count} partitions{beside}; the "
+                    f"number of partitions is fixed once the topics are made: {BEGIN_ANEW}"
+                )
+
     @property
     def identity(self) -> str:
         """Names the cluster and these topics; see the top of this file."""
@@ -106,7 +121,7 @@ class KafkaLog:
     def submit(self, entries: Sequence[Entry]) -> "Future[list[int]]":
         """The port's submit. A callback of the future runs on the log's thread and must not hold it up."""
         size = check_entries(self._counts, entries)
-        self._check()
+        self.check()
         return self._appends.submit(entries, size)
 
     def append(self, entries: Sequence[Entry]) -> list[int]:
@@ -141,10 +156,11 @@ class KafkaLog:
 
     def _tail(self, stream: Stream, partition: int) -> Tail:
         check_partition(self._counts, stream, partition)
-        self._check()
+        self.check()
         return self._tails[stream, partition]
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise LogReplacedError once it is known that this is another log, LogError when it is closed. Asks nobody."""
         if self._closed:
             raise LogError("the log is closed")
         if self._replaced is not None:
@@ -153,12 +169,11 @@ class KafkaLog:
     def _call(self, awaited: Coroutine[Any, Any, T]) -> T:
         try:
             return self._loop.call(awaited)
-        except LogReplacedError as error:
-            self._replaced = error
-            raise
-        except (LogError, ConsumerStoppedError):
-            if self._closed:
+        except Exception as error:
+            if self._closed:  # then this is why, whatever the client makes of it
                 raise LogError("the log is closed") from None
+            if isinstance(error, LogReplacedError):
+                self._replaced = error
             raise
 
     # -- in the loop -----------------------------------------------------------------------------------------
@@ -184,8 +199,7 @@ class KafkaLog:
             if changed:
                 self._replaced = LogReplacedError(
                     f"{', '.join(changed)} at {self._settings.bootstrap} was made anew or has another number of "
-                    "partitions since this process began; restore the topics that belong to the stores, or begin with "
-                    "empty stores"
+                    f"partitions since this process began; {BEGIN_ANEW}"
                 )
                 _logger.critical("log_replaced", reason=str(self._replaced))
 

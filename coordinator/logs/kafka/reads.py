@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from coordinator.logs.kafka.errors import errors_of
+from coordinator.logs.kafka.errors import BEGIN_ANEW, errors_of
 from coordinator.logs.kafka.settings import KafkaSettings
-from coordinator.logs.port import Bounds, LogReplacedError, Record, Stream, TrimmedError
+from coordinator.logs.port import Bounds, LogError, LogReplacedError, Record, Stream, TrimmedError
 
 FETCH_BYTES: Final = 1 << 20
 _SLICE_S: Final = 0.1
@@ -89,6 +89,7 @@ class Tail:
         self._position = 0  # of the consumer
         self._run = _Run(0, [])
         self._lock = asyncio.Lock()
+        self._closed = False
         self._timeout_s = settings.ms("request.timeout.ms") / 1_000
 
     def ready(self, start: int, records_max: int, bytes_max: int) -> Sequence[Record]:
@@ -145,14 +146,15 @@ class Tail:
         return self.end
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect, for good."""
+        self._closed = True
         if self._consumer is not None:
             await self._consumer.stop()
 
     def _lost(self, position: int, end: int) -> LogReplacedError:
         return LogReplacedError(
             f"{self.name} had records up to position {position - 1} and now ends at {end}: the topic was made anew or "
-            "has lost records; restore the topic that belongs to the stores, or begin with empty stores"
+            f"has lost records; {BEGIN_ANEW}"
         )
 
     async def _fetch(self, start: int, timeout_s: float) -> None:
@@ -177,6 +179,8 @@ class Tail:
             consumer.pause(self.partition)
 
     async def _open(self) -> AIOKafkaConsumer:
+        if self._closed:  # whoever waited for the lock meanwhile
+            raise LogError(f"{self.name} is no longer read")
         opened = consumer(self._settings)
         try:
             await opened.start()
@@ -196,8 +200,8 @@ class Tail:
             raise self._lost(start, bounds.end)
 
 
-def consumer(settings: KafkaSettings, *, wait_ms: int = 500) -> AIOKafkaConsumer:
-    """One without a group, which goes nowhere by itself. `wait_ms`: how long a fetch may wait for records to come."""
+def consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
+    """One without a group, which goes nowhere by itself."""
     return AIOKafkaConsumer(
         **settings.client(),
         group_id=None,
@@ -205,7 +209,6 @@ def consumer(settings: KafkaSettings, *, wait_ms: int = 500) -> AIOKafkaConsumer
         auto_offset_reset="none",
         isolation_level="read_committed",
         max_partition_fetch_bytes=FETCH_BYTES,
-        fetch_max_wait_ms=wait_ms,
     )
 
 

@@ -156,8 +156,8 @@ async def _create_or_verify(
         with errors_of(settings, "looking at the topics"):
             await cluster.connect(settings, client)
             await admin.start()
-            there = await cluster.describe(client, names)
-            configs = await _configs(admin, there.topics)
+            async with asyncio.timeout(settings.ms("request.timeout.ms") / 1_000):
+                there, configs = await _there(settings, client, admin)
         commands = there.topics.get(settings.topic(Stream.COMMANDS))
         copies = replicas or min(REPLICAS_DEFAULT, there.brokers)
         wanted = Wanted(
@@ -192,6 +192,18 @@ async def _create_or_verify(
     finally:
         await admin.close()
         await client.close()
+
+
+async def _there(
+    settings: KafkaSettings, client: AIOKafkaClient, admin: AIOKafkaAdminClient
+) -> tuple[cluster.Cluster, dict[str, dict[str, str]]]:
+    """The topics that there are, and their settings. One that is being deleted is waited for."""
+    while True:
+        there = await cluster.describe(client, _names(settings))
+        try:
+            return there, await _configs(admin, there.topics)
+        except errors.UnknownTopicOrPartitionError:
+            await asyncio.sleep(_LOOK_EVERY_S)
 
 
 async def _until(

@@ -22,7 +22,8 @@ is what is done in each case of doubt:
 - A `Start` that seems to have been here: publishing is at least once, so it may be a repetition. Then giving it
   back changes nothing, and else its next attempt comes.
 
-Nothing of this is stored. A dispatcher that begins lets the partitions take everything back (`reclaim`).
+Nothing of this is stored. A dispatcher that begins lets the partitions take everything back (`reclaim`). Where one may
+hang, be replaced, and wake up with a `Serve` on its lips, each has a `tenure`, and partitions pass over a lower one.
 """
 
 from collections import OrderedDict
@@ -83,8 +84,10 @@ class ToAppend(NamedTuple):
 class Dispatch:
     """Attempts, lanes and sessions."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, tenure: int = 0) -> None:
+        """`tenure` goes into each `Serve`; whoever carries deliveries next needs a higher one, or the same."""
         self._registry = registry
+        self._tenure = tenure
         self._sessions: dict[str, Session] = {}
         self._attempts: dict[str, Attempt] = {}
         """The newest attempt of each invocation that has one here."""
@@ -215,7 +218,7 @@ class Dispatch:
         session = Session(id, deployment, capacity, now_us)
         if deployment not in self._waiting:
             lanes = self._lanes({*self._waiting, deployment})
-            serve = messages.Serve(lanes=lanes)
+            serve = messages.Serve(lanes=lanes, tenure=self._tenure)
             if len(lanes) > limits.LANES_MAX or len(messages.encode(serve)) > limits.RECORD_BYTES_MAX:
                 raise BusyError("too many services and deployments have participants; disconnect those of old ones")
             self._waiting[deployment] = OrderedDict()
@@ -315,7 +318,7 @@ class Dispatch:
         lanes = self._lanes(set(self._waiting))
         if lanes != self._served:
             self._served = lanes
-            self._to_append.append(ToAppend(None, messages.Serve(lanes=lanes)))
+            self._to_append.append(ToAppend(None, messages.Serve(lanes=lanes, tenure=self._tenure)))
 
     def _sort_out(self, attempts: Iterable[Attempt]) -> None:
         """Put what waited where its lane leads now, and give back what no lane leads anywhere any more."""

@@ -74,13 +74,15 @@ class DispatchView(NamedTuple):
 class Dispatcher:
     """Participants' sessions. Everything but the constructor is called in the event loop."""
 
-    def __init__(self, log: Log, requests: Requests, send: Send, read: Read) -> None:
+    def __init__(self, log: Log, requests: Requests, send: Send, read: Read, *, tenure: int = 0) -> None:
+        """`tenure` is higher than that of whoever carried deliveries before; the same where that one is surely gone."""
+        self.tenure: Final = tenure
         self._log = log
         self._requests = requests
         self._send = send
         self._read = read
         self._partitions: Final = range(log.partitions(Stream.COMMANDS))
-        self._core = Dispatch(requests.deployments())
+        self._core = Dispatch(requests.deployments(), tenure)
         self._feed: Deliveries | None = None
         self._outbox = Outbox(log, (), self._appended)
         self._wakers: dict[Session, asyncio.Event] = {}
@@ -94,7 +96,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         bounds = [asyncio.to_thread(self._log.bounds, Stream.DELIVERIES, number) for number in self._partitions]
         ends = {partition: bounds.end for partition, bounds in enumerate(await asyncio.gather(*bounds))}
-        self._append(None, messages.Serve(lanes=(), reclaim=True))
+        self._append(None, messages.Serve(lanes=(), reclaim=True, tenure=self.tenure))
         self._push()
         self._feed = self._read(ends, self._from_thread(self._delivered))
         self._feed.start()

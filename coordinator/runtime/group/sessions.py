@@ -1,7 +1,8 @@
 """Participants' sessions on Kafka: they are where the coordinator is, which is in one process at a time.
 
 When the coordinator's role becomes active in this process, a dispatcher begins here and takes back what was delivered
-before; when it is lost, the dispatcher ends, and participants open their sessions anew, wherever they are by then.
+before; when it is lost, the dispatcher ends, and participants open their sessions anew, wherever they are by then. One
+that was replaced and does not know it yet has a lower tenure, and partitions do not heed it.
 Processes without it pass participants on to the one that the group names.
 """
 
@@ -27,8 +28,8 @@ class Active(Protocol):
     """The coordinator's role in this process."""
 
     @property
-    def active(self) -> bool:
-        """Whether this process is the one that folds."""
+    def tenure(self) -> int | None:
+        """The number of its tenure, higher than those of all before it; None while this is not the one that folds."""
 
     @property
     def failure(self) -> Exception | None:
@@ -107,16 +108,19 @@ class SessionsOfGroup:
 
     async def _follow(self, role: Active, send: Send) -> None:
         while True:
-            if role.active and self._dispatcher is None and not self._ending:
-                await self._begin(send)
-            elif not role.active and self._dispatcher is not None:
+            tenure = role.tenure
+            if self._dispatcher is not None and self._dispatcher.tenure != tenure:
                 self._end()
                 structlog.get_logger().info("sessions_let_go")
+            if tenure is not None and self._dispatcher is None and not self._ending:
+                await self._begin(send, tenure)
             await asyncio.sleep(_LOOK_S)
 
-    async def _begin(self, send: Send) -> None:
+    async def _begin(self, send: Send, tenure: int) -> None:
         log = self._log
-        dispatcher = Dispatcher(log, self._requests, send, lambda ends, on_run: FeedByWaiting(log, ends, on_run))
+        dispatcher = Dispatcher(
+            log, self._requests, send, lambda ends, on_run: FeedByWaiting(log, ends, on_run), tenure=tenure
+        )
         try:
             await dispatcher.start()
         except LogError as error:

@@ -14,6 +14,11 @@ offset on every row that it writes, tombstones included. The newest claim wins: 
 one are void for all who read (`Fence`). It is the same with ticks and revisions: what a second owner appends is
 recognized by its number and changes nothing.
 
+**Tenures.** Whoever carries deliveries is where the coordinator is, and partitions too have to tell it from one that
+was replaced. The claim's offset does not serve for that: the partitions' logs outlive the changelog, which may be made
+anew, with offsets from 0. So a claim also has the number of its tenure: the time in microseconds, or one more than any
+claim before it has.
+
 **Compaction** knows no claims. It may keep a void row and drop the valid one before it. So a row that was shadowed in
 this way is written again by the owner that reads it, and the topic keeps everything for an hour, in which that will
 have happened (`logs.kafka.topics`).
@@ -24,6 +29,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from coordinator.logs.kafka.errors import BEGIN_ANEW
 from coordinator.logs.port import Stream
 from coordinator.model.errors import CorruptionError
 from coordinator.requests import deployments, state
@@ -38,6 +44,8 @@ _DEPLOYMENT: Final = b"deployment:"
 
 OWNER_HEADER: Final = "owner"
 """The header with the offset of the writer's claim, in decimal digits."""
+TENURE_HEADER: Final = "tenure"
+"""The header of a claim with the number of its tenure, in decimal digits."""
 Headers = Iterable[tuple[str, bytes]]
 
 
@@ -114,7 +122,14 @@ class Fence:
         """Keys whose newest row is void: compaction may drop the valid one before it."""
         self.log: str | None = None
         """The identity of the log that the rows were made from; None as long as nobody has claimed them."""
+        self.tenure = 0
+        """The highest number that any claim has."""
         self._claim = -1
+
+    def check(self, topic: str, log: str) -> None:
+        """Raise CorruptionError when the rows on this topic are of another log than this one."""
+        if self.log not in (None, log):
+            raise CorruptionError(f"{topic} was made from log {self.log} and this is log {log}; {BEGIN_ANEW}")
 
     def admits(self, offset: int, key: bytes, value: bytes | None, headers: Headers) -> bool:
         """Whether the record is a row that counts."""
@@ -122,8 +137,9 @@ class Fence:
         if key == OWNER:
             self._claim = offset
             self.log = (value or b"").decode(errors="replace")
+            self.tenure = max(self.tenure, _number(headers, TENURE_HEADER, 0))
             return False
-        claim = _claim_of(headers)
+        claim = _number(headers, OWNER_HEADER, -1)
         if claim < self._claim:
             self.shadowed.add(key)
             return False
@@ -132,11 +148,11 @@ class Fence:
         return True
 
 
-def _claim_of(headers: Headers) -> int:
+def _number(headers: Headers, wanted: str, otherwise: int) -> int:
     for name, value in headers:
-        if name == OWNER_HEADER and value.isdigit():
+        if name == wanted and value.isdigit():
             return int(value)
-    return -1
+    return otherwise
 
 
 class Restored(NamedTuple):

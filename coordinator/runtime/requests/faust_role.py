@@ -25,8 +25,10 @@ import structlog
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from coordinator.logs.kafka.errors import BEGIN_ANEW
+from coordinator.logs.kafka.log import KafkaLog
 from coordinator.logs.kafka.settings import KafkaSettings
-from coordinator.logs.port import Entry, Log, LogError, LogReplacedError, Record, Stream, TrimmedError
+from coordinator.logs.port import Entry, LogError, LogReplacedError, Record, Stream, TrimmedError
 from coordinator.model import limits, messages
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.model.messages import Lapse
@@ -54,7 +56,7 @@ _logger: Final = structlog.get_logger()
 class FaustRole:
     """The coordinator in this process, or its stand-in, from its construction until `close`. From any thread."""
 
-    def __init__(self, settings: KafkaSettings, log: Log, directory: Path, now_us: Clock) -> None:
+    def __init__(self, settings: KafkaSettings, log: KafkaLog, directory: Path, now_us: Clock) -> None:
         """Start. What Faust wants to keep on disk goes to `directory`; none of it is needed again."""
         self._settings = settings
         self._log = log
@@ -77,10 +79,13 @@ class FaustRole:
         self._thread.start()
 
     @property
-    def active(self) -> bool:
-        """Whether this process is the one that folds, and has folded all that was there when it took over."""
+    def tenure(self) -> int | None:
+        """The number of its tenure, higher than those of all before it, on this changelog or another.
+
+        None while this process is not the one that folds, or has not folded all that was there when it took over.
+        """
         tenure = self._tenure
-        return tenure is not None and tenure.caught_up
+        return tenure.number if tenure is not None and tenure.caught_up else None
 
     @property
     def failure(self) -> Exception | None:
@@ -125,6 +130,7 @@ class FaustRole:
         while not self._over:
             self._trouble = None
             try:
+                self._check_log()
                 await check_topics(self._settings)
                 await self._serve(application(self._settings, self._directory, self))
             except CorruptionError:
@@ -142,6 +148,7 @@ class FaustRole:
             while not self._over and not app.should_stop:
                 if self._trouble is not None:
                     raise self._trouble
+                self._check_log()
                 if starting.done():
                     starting.result()
                 await self._look_at_clock()
@@ -155,6 +162,13 @@ class FaustRole:
                     await app.stop()
         if not self._over:
             raise TransientError("the Faust application ended by itself; its log says why")
+
+    def _check_log(self) -> None:
+        """Faust knows topics by their names only, and goes on with another one; the log knows."""
+        try:
+            self._log.check()
+        except LogReplacedError as error:
+            raise CorruptionError(str(error)) from error
 
     async def _pause(self, longest_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -179,19 +193,15 @@ class FaustRole:
     async def taken_over(self, table: Table) -> None:
         """The topics are this process's, and the table is recovered: claim it, and go on from there."""
         try:
-            last = table.fence.last
-            if table.fence.log not in (None, self._log.identity):
-                raise CorruptionError(
-                    f"{self._settings.changelog} was made from log {table.fence.log} and this is log "
-                    f"{self._log.identity}; use the log that belongs to it, or make the changelog anew"
-                )
-            claim = await table.claim(self._log.identity)
+            last, number = table.fence.last, max(table.fence.tenure + 1, self._now_us())
+            table.fence.check(self._settings.changelog, self._log.identity)
+            claim = await table.claim(self._log.identity, number)
             if claim != last + 1:
                 raise TransientError(f"the changelog was read up to {last} and written to before the claim at {claim}")
             topics = {stream: TP(self._settings.topic(stream), 0) for stream in READ}
             found = await table.app.consumer.highwaters(*topics.values())
             ends = {stream: found[topic] or 0 for stream, topic in topics.items()}
-            tenure = Tenure(claim, changelog.restore(dict(table.items())), self._partitions, ends)
+            tenure = Tenure(claim, number, changelog.restore(dict(table.items())), self._partitions, ends)
             for key in table.fence.shadowed:
                 tenure.shadow(key)
         except Exception as error:  # Faust would swallow it
@@ -240,7 +250,7 @@ class FaustRole:
         except TrimmedError as error:
             raise CorruptionError(
                 f"the coordinator has folded {stream} up to {start} and the log now begins at {error.first}; what lies "
-                "between was trimmed, or the changelog was lost: restore the topic that belongs to the other"
+                f"between was trimmed, or the changelog was lost: {BEGIN_ANEW}"
             ) from error
         if not run:
             raise TransientError(f"{stream} ends at {start} to one reader and not before {end} to another")

@@ -37,18 +37,22 @@ class RequestsReplica(KnownRequests):
         topic: str,
         kafka: dict[str, Any],
         *,
+        log: str,
         shadowed: Callable[[bytes], None] = lambda key: None,
         timeout_s: float = 30.0,
     ) -> None:
-        """Read all there is, and go on in the background. `kafka` is what clients of aiokafka are made with.
+        """Read all there is, and go on in the background. `kafka` is what clients of aiokafka are made with, `log` the
+        identity of the log that the rows are to be of.
 
         `shadowed` is called, from the replica's thread, with each key whose row a replaced coordinator has written.
 
-        Raises UnavailableError when that takes longer than `timeout_s`, CorruptionError when a row cannot be read.
+        Raises UnavailableError when that takes longer than `timeout_s`, CorruptionError when a row cannot be read or
+        they were made from another log.
         """
         super().__init__()
         self._partition = TopicPartition(topic, 0)
         self._kafka = kafka
+        self._log = log
         self._shadowed = shadowed
         self._fence = changelog.Fence()
         self._registered: dict[int, Deployment] = {}
@@ -114,6 +118,7 @@ class RequestsReplica(KnownRequests):
         for record in records:
             key = record.key or b""
             if not self._fence.admits(record.offset, key, record.value, record.headers):
+                self._fence.check(self._partition.topic, self._log)
                 if key in self._fence.shadowed:
                     self._shadowed(key)
                 continue

@@ -44,11 +44,11 @@ class Table(faust.Table[bytes, bytes]):
         self._claim = -1
         self._sent: list[FutureMessage] = []
 
-    async def claim(self, log: str) -> int:
+    async def claim(self, log: str, tenure: int) -> int:
         """Append a claim for whoever reads this log, and put it on every row from now on; its offset."""
-        value = log.encode()
+        headers = {changelog.TENURE_HEADER: b"%d" % tenure}
         sent = await self.app.producer.send_and_wait(
-            self.changelog_topic_name, changelog.OWNER, value, partition=0, timestamp=None, headers=None
+            self.changelog_topic_name, changelog.OWNER, log.encode(), partition=0, timestamp=None, headers=headers
         )
         self._claim = sent.offset
         return self._claim

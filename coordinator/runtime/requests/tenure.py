@@ -34,9 +34,13 @@ class Step(NamedTuple):
 class Tenure:
     """The state under one claim. All calls from one thread."""
 
-    def __init__(self, claim: int, restored: Restored, partitions: int, until: Mapping[Stream, int]) -> None:
+    def __init__(
+        self, claim: int, number: int, restored: Restored, partitions: int, until: Mapping[Stream, int]
+    ) -> None:
         """Go on from what was `restored`; `until` is where the streams end now."""
         self.claim = claim
+        self.number = number
+        """Higher than those of all tenures before: see `changelog`."""
         self.positions = restored.positions
         self.timers = Timers()
         self._shadowed: frozenset[bytes] = frozenset()
