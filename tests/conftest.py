@@ -6,6 +6,7 @@ that any run can be repeated.
 
 Tests that need Kafka take the fixture `kafka`: the address of one broker for the whole run, which is looked for as
 `tests.kafka.broker` says. `--without-kafka` leaves them out, each said to be skipped; where `CI` is set it is refused.
+`--without-docker-compose` does the same for those that have docker-compose read docker-compose.yml.
 """
 
 from __future__ import annotations
@@ -24,22 +25,30 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, prin
 hypothesis.settings.register_profile("long", max_examples=5_000, deadline=None, print_blob=True)
 hypothesis.settings.load_profile(settings.PROFILE)
 
+LEFT_OUT = {
+    "--without-kafka": "the tests on Kafka",
+    "--without-docker-compose": "the tests that have docker-compose read docker-compose.yml",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--without-kafka", action="store_true", help="leave out the tests that need a Kafka broker")
+    for option, what in LEFT_OUT.items():
+        parser.addoption(option, action="store_true", help=f"leave out {what}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # What a shell starts in the background ignores interrupts, and so would all commands that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if config.getoption("--without-kafka") and os.environ.get("CI"):
-        raise pytest.UsageError("CI is set, and CI runs the tests on Kafka: leave --without-kafka out")
+    for option, what in LEFT_OUT.items():
+        if config.getoption(option) and os.environ.get("CI"):
+            raise pytest.UsageError(f"CI is set, and CI runs {what}: leave {option} out")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     header = [f"coordinator: COORDINATOR_TEST_PROFILE={settings.PROFILE} COORDINATOR_TEST_SEED={settings.SEED}"]
-    if config.getoption("--without-kafka"):
-        header.append("coordinator: the tests on Kafka ARE LEFT OUT (--without-kafka)")
+    for option, what in LEFT_OUT.items():
+        if config.getoption(option):
+            header.append(f"coordinator: {what} ARE LEFT OUT ({option})")
     return header
 
 
