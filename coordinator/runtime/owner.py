@@ -79,7 +79,8 @@ class PartitionOwner:
         self._stopping = threading.Event()
         self._caught_up_at = 0
         self._appended_tick = 0
-        self._appended_at_us = 0
+        self._awaited_since_us = 0
+        self._lags = False
         self._said_skewed = False
         self._logger = structlog.get_logger().bind(partition=partition)
 
@@ -125,6 +126,7 @@ class PartitionOwner:
 
     def _step(self) -> None:
         records = self._read()
+        self._lags = len(records) == limits.RUN_RECORDS_MAX
         if records:
             self._tick_ahead(len(records))
             self._apply(records)
@@ -202,7 +204,7 @@ class PartitionOwner:
         number = max(self._appended_tick, self._machine.state.tick) + 1
         tick = self._sizer.tick(number, monotonic_us())
         self._log.submit([Entry(Stream.COMMANDS, self.partition, messages.encode(tick))])
-        self._appended_tick, self._appended_at_us = number, now
+        self._appended_tick, self._awaited_since_us = number, now
 
     def _tick_ahead(self, records: int) -> None:
         """Before applying a tick that is alone, append the one after it: the log syncs it while this one works."""
@@ -212,12 +214,17 @@ class PartitionOwner:
             self._append_tick(self._now_us())
 
     def _may_append_another(self, outstanding: int, now: int) -> bool:
-        """Beside a tick that was not applied yet: under lag, or when it seems lost; then its number repeats."""
-        lag = self._log.bounds(Stream.COMMANDS, self.partition).end - self._machine.state.position - 1
-        if lag == 0 and now - self._appended_at_us > _TICK_TIMEOUT_US:
-            self._appended_tick = self._machine.state.tick
-            return True
-        return lag > limits.RUN_RECORDS_MAX and outstanding < limits.TICKS_OUTSTANDING_MAX
+        """Beside a tick that was not applied yet: under lag, or when it seems lost; then its number repeats.
+
+        That there is lag shows in a run that is as long as runs get. Where the log ends is asked only of a tick that is
+        late: on Kafka it takes two round trips, after which whoever sends a command waits for the next run.
+        """
+        if now - self._awaited_since_us > _TICK_TIMEOUT_US:
+            self._awaited_since_us = now
+            if self._log.bounds(Stream.COMMANDS, self.partition).end == self._machine.state.position + 1:
+                self._appended_tick = self._machine.state.tick
+                return True
+        return self._lags and outstanding < limits.TICKS_OUTSTANDING_MAX
 
     def _skewed(self, now: int) -> bool:
         """Whether this machine's clock is too far from the log's to judge what is due; says so once."""
@@ -246,7 +253,7 @@ class PartitionOwner:
         self._publisher = Publisher(log, partition)
         self._caught_up_at = bounds.end
         self.position = machine.state.position
-        self._appended_tick, self._appended_at_us = machine.state.tick, 0
+        self._appended_tick, self._awaited_since_us = machine.state.tick, 0
         self._said_skewed = False
         store.begin()
         self._publisher.publish_stored(store)

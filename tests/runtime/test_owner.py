@@ -1,18 +1,24 @@
-"""What the loop of a partition does about a store that fails under it."""
+"""What the loop of a partition does about a store that fails under it, and when it appends ticks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from typing import Any, Final, cast
 
 import apsw
 import pytest
 
 from coordinator.logs.embedded import EmbeddedLog
-from coordinator.logs.port import Entry, Log, Stream
+from coordinator.logs.port import Bounds, Entry, Log, Stream
 from coordinator.model import limits, messages
+from coordinator.model.filters import Filter
+from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.owner import PartitionOwner
 from coordinator.stores import schema
 from coordinator.stores.sqlite import SqliteStore
+
+FAR_US: Final = 4_102_444_800 * limits.SECOND_US
 
 
 @pytest.fixture
@@ -89,3 +95,71 @@ def test_a_log_that_is_trimmed_before_it_was_applied_stops_it_with_what_to_do(lo
         f"start again with --snapshots, which names where there is one of position {first - 1} or later"
         in owner.failure
     )
+
+
+class Watched:
+    """A log that counts what it is asked, and loses the first so many commands."""
+
+    def __init__(self, log: EmbeddedLog, *, loses: int = 0) -> None:
+        self._log = log
+        self._loses = loses
+        self.asked_for_bounds = 0
+        self.lost = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def bounds(self, stream: Stream, partition: int) -> Bounds:
+        self.asked_for_bounds += 1
+        return self._log.bounds(stream, partition)
+
+    def submit(self, entries: Sequence[Entry]) -> "Future[list[int]]":
+        if entries[0].stream is Stream.COMMANDS and self.lost < self._loses:
+            self.lost += 1
+            return Future()
+        return self._log.submit(entries)
+
+
+def scheduled(number: int) -> Entry:
+    id = f"inv_1{number:033}"
+    return Entry(Stream.COMMANDS, 0, messages.encode(messages.Invoke(id=id, service="S", handler="h", due_at=FAR_US)))
+
+
+def kill() -> Entry:
+    batch = messages.Batch(request="b", action="kill", filter=Filter(service="S"), not_after=FAR_US)
+    return Entry(Stream.COMMANDS, 0, messages.encode(batch))
+
+
+def test_under_lag_ticks_go_on_and_nobody_asks_where_the_log_ends(log: EmbeddedLog, tmp_path: Path) -> None:
+    watched = Watched(log)
+    log.append([scheduled(1), kill()])
+    lag = [invoke(number) for number in range(2, 4_000)]
+
+    def applied(_partition: int, position: int, _answers: object) -> None:
+        if position == 1:
+            log.append(lag)  # the tick that the kill wants comes behind all of these
+        if owner.ticks > 1:
+            owner.stop()
+
+    owner = PartitionOwner(cast(Log, watched), partial(SqliteStore, tmp_path / "store"), 0, on_applied=applied)
+    owner.run()
+    assert owner.failure is None
+    assert watched.asked_for_bounds == 1, "only when it took over"
+
+
+def test_a_tick_that_never_came_is_appended_again(log: EmbeddedLog, tmp_path: Path) -> None:
+    watched = Watched(log, loses=1)
+    log.append([scheduled(1), kill()])
+
+    def applied(_partition: int, position: int, _answers: object) -> None:
+        if position > 1:
+            owner.stop()
+
+    def now_us() -> int:
+        return wall_clock_us() + watched.lost * 6 * limits.SECOND_US
+
+    owner = PartitionOwner(
+        cast(Log, watched), partial(SqliteStore, tmp_path / "store"), 0, on_applied=applied, now_us=now_us
+    )
+    owner.run()
+    assert (owner.failure, watched.lost, owner.ticks) == (None, 1, 1)
