@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from faust.tables.recovery import Recovery
+from structlog.testing import capture_logs
 
 from coordinator.logs.kafka import log as adapter
 from coordinator.logs.kafka.log import KafkaLog
@@ -28,6 +31,7 @@ from coordinator.requests.state import Request
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.requests import changelog
 from coordinator.runtime.requests.faust_role import FaustRole
+from coordinator.runtime.requests.table import Table
 from tests.kafka import admin
 from tests.kafka.broker import Broker
 from tests.requests.world import TIMES, submit
@@ -184,10 +188,56 @@ def test_a_row_of_a_replaced_owner_is_not_shown_and_is_written_again(scene: Kafk
     assert scene.role.get("r1") is not None
 
 
-async def append_row(settings: KafkaSettings, key: bytes, value: bytes | None) -> None:
+def test_what_a_recovery_has_left_out_is_read_all_the_same(scene: KafkaScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.live.gone.update(range(PARTITIONS))  # so that nothing ends
+    scene.restart()
+    scene.until_active()
+    assert scene.role.wait_applied(scene.append(*(submit(f"r{number}") for number in range(REQUESTS))), 60)
+    # As Faust does it where a rebalance comes in between: the recovery is over, and nothing was read.
+    monkeypatch.setattr(Recovery, "need_recovery", lambda recovery: False)
+    with capture_logs() as said:
+        scene.restart()
+        scene.until_active()
+    assert "requests_application_failed" not in {one["event"] for one in said}, "leaving the group makes it no better"
+    assert scene.role.wait_applied(scene.append(RequestControl(request="r1", rate=7)), 60)
+    assert {request.id for request in scene.role.list()} == {f"r{number}" for number in range(REQUESTS)}
+    changed = scene.role.get("r1")
+    assert changed is not None
+    assert (changed.rate, changed.submission) == (7, submit("r1"))
+
+
+def test_what_is_written_between_the_recovery_and_the_claim_counts(
+    scene: KafkaScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.live.gone.update(range(PARTITIONS))  # so that nothing ends
+    scene.restart()
+    scene.until_active()
+    assert scene.role.wait_applied(scene.append(submit("r1")), 60)
+    before = scene.role.get("r1")
+    assert before is not None
+    positions = {**scene.role.positions, Stream.REQUESTS: scene.end(Stream.REQUESTS)}
+    row = msgspec.structs.replace(before, rate=9, revision=before.revision + 1)
+    late = changelog.encode(changelog.Change(positions, row))
+    claim = Table.claim
+
+    async def claim_late(table: Table, log: str, tenure: int) -> int:
+        await append_row(scene.settings, b"request:r1", late, owner=0)
+        return await claim(table, log, tenure)
+
+    monkeypatch.setattr(Table, "claim", claim_late)
+    scene.restart()
+    scene.until_active()
+    assert scene.role.wait_applied(scene.append(RequestControl(request="r1", paused=True)), 60)
+    after = scene.role.get("r1")
+    assert after is not None
+    assert (after.rate, after.paused) == (9, True)
+
+
+async def append_row(settings: KafkaSettings, key: bytes, value: bytes | None, *, owner: int = -1) -> None:
     producer = AIOKafkaProducer(**settings.client())
     await producer.start()
-    await producer.send_and_wait(settings.changelog, value, key, partition=0)
+    headers = [(changelog.OWNER_HEADER, b"%d" % owner)] if owner >= 0 else []
+    await producer.send_and_wait(settings.changelog, value, key, partition=0, headers=headers)
     await producer.stop()
 
 

@@ -191,15 +191,26 @@ class FaustRole:
     # -- what the application calls --------------------------------------------------------------------------
 
     async def taken_over(self, table: Table) -> None:
-        """The topics are this process's, and the table is recovered: claim it, and go on from there."""
+        """The topics are this process's, and Faust holds the table to be recovered: claim it, and go on from there."""
+        async with self._folding:
+            if self._tenure is None:  # else Faust says it once more
+                await self._take_over(table)
+
+    async def _take_over(self, table: Table) -> None:
+        rebalances, kafka = table.rebalances, self._settings.client()
         try:
-            last, number = table.fence.last, max(table.fence.tenure + 1, self._now_us())
-            table.fence.check(self._settings.changelog, self._log.identity)
-            claim = await table.claim(self._log.identity, number)
-            if claim != last + 1:
-                raise TransientError(f"the changelog was read up to {last} and written to before the claim at {claim}")
             topics = {stream: TP(self._settings.topic(stream), 0) for stream in READ}
             found = await table.app.consumer.highwaters(*topics.values())
+            await table.read(kafka)
+            table.fence.check(self._settings.changelog, self._log.identity)
+            number = max(table.fence.tenure + 1, self._now_us())
+            claim = await table.claim(self._log.identity, number)
+            if claim != table.fence.last + 1:
+                await table.read(kafka, claim)  # somebody has written in between; what comes behind it is void
+                if table.fence.tenure >= number:
+                    raise TransientError(f"another process has claimed the changelog just before {claim}")
+            if table.rebalances != rebalances:
+                return  # to another, or to be taken over anew
             ends = {stream: found[topic] or 0 for stream, topic in topics.items()}
             tenure = Tenure(claim, number, changelog.restore(dict(table.items())), self._partitions, ends)
             for key in table.fence.shadowed:

@@ -1,14 +1,16 @@
 """The table `state` of the Faust application: rows of the changelog, each with its writer's claim.
 
 What Faust's table does otherwise (0.15.3): it sends a row and forgets to say when it has arrived, so the futures are
-kept here; and after a rebalance it trusts what it has in memory and reads on from there, while here it begins anew,
-because what a replaced owner has in memory may never have become valid.
+kept here. Its recovery goes on from what is in memory, though what a replaced owner has there may never have become
+valid; and a rebalance in the middle ends it with whatever was read by then. So it only says when it is time: the rows
+are read here (`read`), from the beginning.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import faust
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP, EventT, FutureMessage
 
 from coordinator.logs.port import Record, Stream
@@ -16,12 +18,14 @@ from coordinator.model.errors import TransientError
 from coordinator.runtime.requests import changelog
 from coordinator.runtime.requests.changelog import Fence
 
+_POLL_MS: Final = 250
+
 
 class Folder(Protocol):
     """What the application does with what it reads."""
 
     async def taken_over(self, table: "Table") -> None:
-        """The topics are this process's, and the table is recovered."""
+        """The topics are this process's, and Faust holds the table to be recovered; possibly more than once."""
 
     def lost(self) -> None:
         """The topics may be another's from now on."""
@@ -39,6 +43,8 @@ class Table(faust.Table[bytes, bytes]):
     def __init__(self, app: faust.App, *, folder: Folder, topics: Collection[str], **options: Any) -> None:
         super().__init__(app, **options)
         self._topics = topics
+        self.rebalances = 0
+        """How often the topics were shared out: what was begun before is void."""
         self.fence = Fence()
         self._folder = folder
         self._claim = -1
@@ -52,6 +58,38 @@ class Table(faust.Table[bytes, bytes]):
         )
         self._claim = sent.offset
         return self._claim
+
+    async def read(self, kafka: Mapping[str, Any], end: int | None = None) -> None:
+        """Read the changelog from its beginning to the offset `end`, or to where it ends now.
+
+        `kafka` is what clients of aiokafka are made with. Raises KafkaError.
+        """
+        rebalances, fence, rows = self.rebalances, Fence(), dict[bytes, bytes]()
+        partition = TopicPartition(self.changelog_topic_name, 0)
+        consumer = AIOKafkaConsumer(auto_offset_reset="none", enable_auto_commit=False, **kafka)
+        try:
+            await consumer.start()
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+            if end is None:
+                end = (await consumer.end_offsets([partition]))[partition]
+            while rebalances == self.rebalances and await consumer.position(partition) < end:
+                for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
+                    for record in records:
+                        if record.offset >= end:
+                            break
+                        if not fence.admits(record.offset, record.key or b"", record.value, record.headers):
+                            continue
+                        if record.value is None:
+                            rows.pop(record.key, None)
+                        else:
+                            rows[record.key] = record.value
+        finally:
+            await consumer.stop()
+        if rebalances == self.rebalances:
+            self.data.clear()
+            self.data.update(rows)
+            self.fence = fence
 
     async def stored(self) -> None:
         """Wait until all that was written is on the changelog. Raises KafkaError."""
@@ -82,13 +120,7 @@ class Table(faust.Table[bytes, bytes]):
         return future
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        super().apply_changelog_batch([event for event in batch if self._admits(event)])
-
-    def _admits(self, event: EventT[Any]) -> bool:
-        message = event.message
-        headers = message.headers or ()
-        pairs = headers.items() if isinstance(headers, Mapping) else headers
-        return self.fence.admits(message.offset, message.key or b"", message.value, pairs)
+        """What Faust recovers is of no use; see the top of this file."""
 
     def persisted_offset(self, tp: TP) -> int:
         return -1  # nothing is kept from one recovery to the next, so all is read
@@ -96,6 +128,7 @@ class Table(faust.Table[bytes, bytes]):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
+        self.rebalances += 1
         self._folder.lost()
         self._sent.clear()
         self.data.clear()
