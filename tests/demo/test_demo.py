@@ -15,6 +15,7 @@ import httpx
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from coordinator.cli.settings import kafka_variable
 from coordinator.logs.kafka import KafkaSettings, topics
 
 DEMO = [sys.executable, "-c", "from coordinator.cli import main; main()", "demo"]
@@ -35,8 +36,10 @@ NONE_OF = ("acknowledged before, alive", "in scope, started after", "not in scop
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Temporary files in a folder that is watched, and settings of a user that must not matter."""
-    return os.environ | {"TMPDIR": str(folder), "COORDINATOR_LISTEN": "nonsense", "COORDINATOR_TOKEN": "nonsense"}
+    """Temporary files in a folder that is watched, and settings of a user: for one process, or that must not matter."""
+    nonsense = {"COORDINATOR_LISTEN": "nonsense", "COORDINATOR_TOKEN": "nonsense", "COORDINATOR_LOG": "nonsense"}
+    of_kafka = {kafka_variable("topic.prefix"): "mine.", kafka_variable("group.instance.id"): "one"}
+    return os.environ | {"TMPDIR": str(folder)} | nonsense | of_kafka
 
 
 def table(text: str) -> dict[str, tuple[str, str]]:
@@ -85,7 +88,7 @@ def _holds(folder: Path, *options: str) -> str:
 
 def _prefix(said: str) -> str:
     """What the names of the demo's topics begin with, as it says."""
-    found = re.search(r"coordinator\.demo-\w+\.", said)
+    found = re.search(r"mine\.demo-\w+\.", said)
     assert found is not None, said
     return found[0]
 
