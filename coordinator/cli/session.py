@@ -102,8 +102,14 @@ def run(url: str | None, body: "Callable[[Client], Awaitable[T]]") -> T:
 
     from coordinator.client import Client
 
+    where = settings.url(url)
+
     async def whole() -> T:
-        async with Client(settings.url(url), token=settings.token()) as client:
+        if where is not None and where.startswith("kafka://"):
+            client = Client(where, kafka=settings.kafka_properties())
+        else:
+            client = Client(where, token=settings.token())
+        async with client:
             return await body(client)
 
     with failures():

@@ -174,17 +174,18 @@ def kafka(url: str) -> "KafkaSettings":
     Raises CallerError when they cannot be meant so.
     """
     from coordinator.logs.kafka import KafkaSettings, SettingsError
-    from coordinator.logs.kafka.settings import KNOWN
 
-    properties = dict(said.kafka) if (said := file()) else {}
-    for name in KNOWN:
-        value = os.environ.get(kafka_variable(name))
-        if value is not None:
-            properties[name] = value
     try:
-        return KafkaSettings.of(url, properties)
+        return KafkaSettings.of(url, kafka_properties())
     except SettingsError as error:
         raise CallerError(str(error), field="log") from None
+
+
+def kafka_properties() -> dict[str, str]:
+    """The settings of Kafka's client from the environment, then the file."""
+    from coordinator.logs.kafka.settings import from_environment
+
+    return (said.kafka if (said := file()) else {}) | from_environment()
 
 
 def roles(given: str | None) -> "frozenset[Role]":
@@ -203,11 +204,6 @@ def roles(given: str | None) -> "frozenset[Role]":
 def advertise(given: str | None) -> str | None:
     """Where other processes reach this one; None leaves it to where it listens."""
     return given or (said.advertise if (said := file()) else None)
-
-
-def kafka_variable(name: str) -> str:
-    """The environment variable of a setting of Kafka's client."""
-    return f"COORDINATOR_{'kafka.' + name}".upper().replace(".", "_")
 
 
 def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,8 +1,8 @@
-"""The client of a server: one object, one connection pool."""
+"""The client of a server: one object, one connection pool. Over Kafka it has batches and nothing else."""
 
 import os
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,15 +10,17 @@ from urllib.parse import quote
 
 import httpx
 
-from coordinator.client.batch import Batch
+from coordinator.client.batch import Batch, Batches
 from coordinator.client.errors import UnfinishedError
-from coordinator.client.requests import BatchRequest, Filter, duration, named
+from coordinator.client.http_batches import HttpBatches
+from coordinator.client.requests import BatchRequest, Filter, duration
 from coordinator.client.transport import Transport, decoded
 from coordinator.client.views import Acted, ImportReport, Invocation, InvocationDetails, PartitionInfo, Progress
 from coordinator.model.errors import CallerError
 from coordinator.model.filters import target_parts
 
 URL_DEFAULT: Final = "http://127.0.0.1:9070"
+KAFKA: Final = "kafka://"
 PATIENCE_S: Final = 30.0
 PAGE: Final = 1_000
 """Invocations asked for at a time."""
@@ -34,14 +36,36 @@ class Client:
     UnreachableError and ServerError, all of them CoordinatorError, each one sentence.
     """
 
-    def __init__(self, url: str | None = None, *, token: str | None = None, patience_s: float = PATIENCE_S) -> None:
-        """`url` and `token` come from COORDINATOR_URL and COORDINATOR_TOKEN where they are left out.
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        patience_s: float = PATIENCE_S,
+        kafka: Mapping[str, str] | None = None,
+    ) -> None:
+        """`url` is http://HOST:PORT of a server, or kafka://HOST:PORT[,HOST:PORT…] of the brokers that have its log.
 
-        `patience_s`: how long to go on trying while a server that was there is away.
+        `url` and `token` come from COORDINATOR_URL and COORDINATOR_TOKEN where they are left out. Over Kafka there is
+        no token; `kafka` has settings of Kafka's client by their own names, as `security.protocol`, and what it leaves
+        out comes from the environment, as for the server (docs/kafka.md).
+
+        `patience_s`: how long to go on trying while a server, or the brokers, that were there are away.
         """
         url = url or os.environ.get("COORDINATOR_URL") or URL_DEFAULT
-        token = token or os.environ.get("COORDINATOR_TOKEN") or None
-        self._transport = Transport(url, token, patience_s)
+        self._http: Transport | None = None
+        self._batches: Batches
+        if url.startswith(KAFKA):
+            if token is not None:
+                raise CallerError("a token is for an http:// URL; on Kafka say who you are with sasl.*", field="token")
+            from coordinator.client.kafka import KafkaBatches  # noqa: PLC0415 - only who uses it needs Kafka's client
+
+            self._batches = KafkaBatches(url, kafka or {}, patience_s)
+        else:
+            if kafka is not None:
+                raise CallerError("settings of Kafka's client need a kafka:// URL", field="kafka")
+            self._http = Transport(url, token or os.environ.get("COORDINATOR_TOKEN") or None, patience_s)
+            self._batches = HttpBatches(self._http)
 
     async def __aenter__(self) -> Self:
         return self
@@ -53,7 +77,18 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._transport.close()
+        await self._batches.close()
+
+    @property
+    def _transport(self) -> Transport:
+        """For what only a server can answer."""
+        if self._http is None:
+            raise CallerError(
+                "over Kafka a client submits, follows and changes batches; for everything else give it the http:// URL "
+                "of a server",
+                field="url",
+            )
+        return self._http
 
     # -- batches ---------------------------------------------------------------------------------------------
 
@@ -63,14 +98,11 @@ class Client:
         With a `request_id`, submitting again gives the same batch. Without one it gets one here, so that a
         connection that breaks is no reason to have it twice.
         """
-        response = await self._transport.call("POST", "/batches", body=named(request).to_json(), repeatable=True)
-        return Batch(self._transport, decoded(response, Progress))
+        return await self._batches.submit(request)
 
     async def batch(self, id: str) -> Batch:
-        """A batch that was submitted before."""
-        batch = Batch(self._transport, Progress(id=id))
-        await batch.refresh()
-        return batch
+        """A batch that was submitted before, by whomever."""
+        return await self._batches.batch(id)
 
     async def batches(self) -> list[Progress]:
         """All batches that the server remembers, newest first."""

@@ -10,10 +10,10 @@ from typing import Final
 
 import httpx
 
-from coordinator.cli.settings import kafka_variable
 from coordinator.client import Client
 from coordinator.demo.processes import Server, await_up
 from coordinator.logs.kafka import KafkaLog, KafkaSettings, topics
+from coordinator.logs.kafka.settings import variable
 from coordinator.logs.port import LogError, ReadableLog
 from coordinator.runtime.layout import DataDirectory
 
@@ -64,7 +64,7 @@ def on_kafka(folder: Path, partitions: int, cluster: KafkaSettings) -> Iterator[
     topics cannot be made.
     """
     kafka = _of_its_own(cluster)
-    given = {kafka_variable(name): value for name, value in kafka.properties.items()}
+    given = {variable(name): value for name, value in kafka.properties.items()}
 
     def server(name: str, role: str) -> Server:
         return Server(folder, name, ["--log", f"kafka://{kafka.bootstrap}", "--roles", role], given)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.cli.settings import kafka_variable
 from coordinator.logs.kafka import KafkaSettings
-from coordinator.logs.kafka.settings import KNOWN
+from coordinator.logs.kafka.settings import KNOWN, variable
 from coordinator.logs.kafka.topics import create_or_verify, delete
 from tests.cli.conftest import Cli
 from tests.kafka.broker import free_port
@@ -23,7 +22,7 @@ def alone(tmp_path: Path) -> Cli:
 def test_topics_are_made_and_then_as_they_have_to_be(alone: Cli, kafka: str) -> None:
     prefix = f"test-{secrets.token_hex(6)}."
     create = ("topics", "create", "--log", f"kafka://{kafka}")
-    set_prefix = {kafka_variable("topic.prefix"): prefix}
+    set_prefix = {variable("topic.prefix"): prefix}
     done = alone(*create, "--partitions", "2", **set_prefix)
     assert (done.returncode, done.stderr) == (0, "")
     made = [json.loads(line) for line in done.stdout.splitlines()]
@@ -48,7 +47,7 @@ def test_topics_are_made_and_then_as_they_have_to_be(alone: Cli, kafka: str) -> 
 
 
 def test_more_replicas_than_brokers_is_said(alone: Cli, kafka: str) -> None:
-    prefix = {kafka_variable("topic.prefix"): f"test-{secrets.token_hex(6)}."}
+    prefix = {variable("topic.prefix"): f"test-{secrets.token_hex(6)}."}
     done = alone("topics", "create", "--log", f"kafka://{kafka}", "--replication-factor", "200", **prefix)
     assert done.returncode == 1
     assert "Give --replication-factor" in done.stderr
@@ -74,7 +73,7 @@ def test_settings_come_from_the_environment_then_the_file_quoted_or_not(alone: C
         file.write_text(f"[kafka]\n{text}\n")
         done = alone(*create)
         assert (done.returncode, "'nonsense'" in done.stderr) == (2, True)
-        assert alone(*create, **{kafka_variable("security.protocol"): "PLAINTEXT"}).returncode == 4
+        assert alone(*create, **{variable("security.protocol"): "PLAINTEXT"}).returncode == 4
     file.write_text('[kafka]\n"acks" = "0"\n')
     assert "no Kafka setting acks" in alone(*create).stderr
 
@@ -92,12 +91,12 @@ def test_a_certificate_in_the_file_lies_beside_the_file(alone: Cli) -> None:
 
 
 def test_a_variable_is_the_setting_s_name() -> None:
-    assert kafka_variable("sasl.jaas.config") == "COORDINATOR_KAFKA_SASL_JAAS_CONFIG"
-    assert len({kafka_variable(name) for name in KNOWN}) == len(KNOWN)
+    assert variable("sasl.jaas.config") == "COORDINATOR_KAFKA_SASL_JAAS_CONFIG"
+    assert len({variable(name) for name in KNOWN}) == len(KNOWN)
 
 
 def test_a_server_that_wants_other_partitions_than_the_topics_have_does_not_start(alone: Cli, kafka: str) -> None:
-    prefix = {kafka_variable("topic.prefix"): f"test-{secrets.token_hex(6)}."}
+    prefix = {variable("topic.prefix"): f"test-{secrets.token_hex(6)}."}
     assert alone("topics", "create", "--log", f"kafka://{kafka}", "--partitions", "2", **prefix).returncode == 0
     listen = f"127.0.0.1:{free_port()}"
     done = alone("serve", "--log", f"kafka://{kafka}", "--partitions", "3", "--listen", listen, **prefix)

@@ -7,7 +7,7 @@ import pytest
 
 from coordinator import Client
 from coordinator.client import NotFoundError, Progress, UnreachableError
-from coordinator.client.batch import event_data
+from coordinator.client.http_batches import event_data
 from tests.client.fake_server import FakeServer, Say, batch
 
 EVENTS = "/batches/b1/events"

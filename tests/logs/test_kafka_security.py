@@ -11,12 +11,16 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import TopicAuthorizationFailedError
 from cryptography.hazmat.primitives import serialization
 
+from coordinator import Client, Filter, kill
+from coordinator.client import NotFoundError, Progress, UnauthorizedError
 from coordinator.logs.kafka import KafkaLog, KafkaSettings
 from coordinator.logs.kafka.topics import create_or_verify
 from coordinator.logs.port import Bounds, Entry, LogError, Stream
+from coordinator.runtime.clock import wall_clock_us
+from coordinator.runtime.requests.role import RequestsRole
 from tests.kafka.broker import Broker
 
-USERS = ("admin", "coordinator", "reader")
+USERS = ("admin", "coordinator", "reader", "operator")
 LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule required"
 
 
@@ -61,6 +65,9 @@ class Secured:
     def settings(self, user: str, password: str | None = None) -> KafkaSettings:
         return KafkaSettings(self.broker.bootstrap, self._properties(user, password))
 
+    def client(self, user: str, password: str | None = None) -> Client:
+        return Client(f"kafka://{self.broker.bootstrap}", kafka=self._properties(user, password), patience_s=60)
+
     def allow(self, user: str, *what: str) -> None:
         """Grant it, with the tool that operators use and the settings that it shares with the coordinator."""
         file = self.broker.directory / "admin.properties"
@@ -94,6 +101,9 @@ def secured(own_brokers: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         create_or_verify(it.settings("admin"), 1)
         it.allow("coordinator", "--operation", "All", "--topic", "coordinator.", "--resource-pattern-type", "prefixed")
         it.allow("reader", "--operation", "Read", "--topic", "coordinator.progress")
+        asked = ["--topic", "coordinator.requests", "--topic", "coordinator.progress"]
+        it.allow("operator", "--operation", "Read", *asked)
+        it.allow("operator", "--operation", "Describe", "--topic", "coordinator.commands")
         yield it
     finally:
         it.broker.kill()
@@ -132,6 +142,38 @@ def test_who_may_only_read_progress_reads_it_and_cannot_submit(secured: Secured)
         with pytest.raises(TopicAuthorizationFailedError):
             asyncio.run(submit())
         assert log.bounds(Stream.REQUESTS, 0) == Bounds(0, 0)
+
+
+def test_the_python_client_follows_batches_where_it_may_read_and_submits_them_where_it_may_write(
+    secured: Secured, tmp_path: Path
+) -> None:
+    async def looked() -> None:
+        async with secured.client("operator") as client:
+            with pytest.raises(NotFoundError):
+                await client.batch("nobody")
+            with pytest.raises(UnauthorizedError, match=r"does not allow it to this client.*in the cluster's ACLs"):
+                await client.submit(kill(Filter(service="S"), request_id="r1"))
+
+    async def submitted() -> Progress:
+        async with secured.client("operator") as client:
+            return (await client.submit(kill(Filter(service="S"), request_id="r1"))).latest
+
+    asyncio.run(looked())
+    secured.allow("operator", "--operation", "Write", "--topic", "coordinator.requests")
+    with (
+        closing(KafkaLog(secured.settings("coordinator"))) as log,
+        closing(RequestsRole(log, tmp_path / "requests.sqlite", wall_clock_us)),
+    ):
+        assert asyncio.run(submitted()).state == "accepted"
+
+
+def test_the_python_client_says_that_its_password_is_refused(secured: Secured) -> None:
+    async def looked() -> None:
+        async with secured.client("operator", "wrong") as client:
+            await client.batch("nobody")
+
+    with pytest.raises(UnauthorizedError, match="refuses the credentials"):
+        asyncio.run(looked())
 
 
 def test_a_log_that_may_not_be_used_says_so(secured: Secured) -> None:

@@ -12,8 +12,8 @@ from typing import Self
 
 import httpx
 
-from coordinator.cli.settings import kafka_variable
 from coordinator.logs.kafka import KafkaSettings
+from coordinator.logs.kafka.settings import variable
 from coordinator.logs.kafka.topics import create_or_verify
 from tests.cli.conftest import COMMAND, Cli
 from tests.system.server import Server, eventually, free_port
@@ -35,7 +35,7 @@ class Process:
         self.process: subprocess.Popen[bytes] | None = None
         self._bootstrap, self._roles = bootstrap, roles
         self._log = directory / "log"
-        self.env = {kafka_variable(name): value for name, value in properties.items()}
+        self.env = {variable(name): value for name, value in properties.items()}
         directory.mkdir()
 
     def start(self) -> Self:

@@ -47,6 +47,11 @@ def as_log_error(settings: KafkaSettings, doing: str, error: BaseException) -> L
     return kind(f"{doing} failed: {_sentence(settings, error)}")
 
 
+def is_refusal(error: LogError) -> bool:
+    """Whether it says that the brokers do not let this client do it, whoever it says it is."""
+    return isinstance(error.__cause__, (*_REFUSED, *_STRANGER))
+
+
 def _sentence(settings: KafkaSettings, error: BaseException) -> str:
     where = settings.bootstrap
     if isinstance(error, _REFUSED):

@@ -200,8 +200,8 @@ class Tail:
             raise self._lost(start, bounds.end)
 
 
-def consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
-    """One without a group, which goes nowhere by itself."""
+def consumer(settings: KafkaSettings, *, wait_ms: int = 500) -> AIOKafkaConsumer:
+    """One without a group, which goes nowhere by itself. `wait_ms`: how long a fetch may wait for records to come."""
     return AIOKafkaConsumer(
         **settings.client(),
         group_id=None,
@@ -209,6 +209,7 @@ def consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
         auto_offset_reset="none",
         isolation_level="read_committed",
         max_partition_fetch_bytes=FETCH_BYTES,
+        fetch_max_wait_ms=wait_ms,
     )
 
 

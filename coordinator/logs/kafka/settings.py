@@ -5,6 +5,7 @@ here means the same, and what is not is refused, so that no setting is silently 
 are PEM files, which Kafka reads too (`ssl.truststore.type=PEM`); Java's own format is refused.
 """
 
+import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -53,6 +54,16 @@ _MS: Final = {
 }
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{0,200}")
 _OPTION: Final = re.compile(r'(\w+)\s*=\s*"((?:[^"\\]|\\.)*)"')
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"COORDINATOR_{'kafka.' + name}".upper().replace(".", "_")
+
+
+def from_environment() -> dict[str, str]:
+    """The settings that the environment has."""
+    return {name: value for name in KNOWN if (value := os.environ.get(variable(name))) is not None}
 
 
 class SettingsError(ValueError):
