@@ -355,6 +355,24 @@ def test_a_changelog_of_another_log_is_refused(scene: KafkaScene) -> None:
         scene.replica()
 
 
+def test_a_changelog_that_was_made_anew_under_its_writer_is_refused_and_made_again_from_the_log(
+    scene: KafkaScene,
+) -> None:
+    position = scene.append(submit("r1"))
+    scene.role.close()
+    asyncio.run(append_row(scene.settings, b"request:r0", b"the coordinator knew more when it wrote this"))
+    role = scene.start()
+    until_failed(role)
+    assert "was made anew while a coordinator went on writing to it; stop every process" in str(role.failure)
+    role.close()
+    admin.make_anew(scene.settings, PARTITIONS, scene.settings.changelog)
+    scene.start()
+    scene.until_active()
+    scene.role = scene.replica()
+    assert scene.role.wait_applied(position, 60)
+    assert [request.id for request in scene.role.list()] == ["r1"]
+
+
 def test_a_changelog_with_more_than_one_partition_is_refused(kafka: str, tmp_path: Path) -> None:
     settings = topics_of_its_own(kafka)
     admin.enlarge(settings, settings.changelog, 2)

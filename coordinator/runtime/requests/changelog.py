@@ -131,6 +131,17 @@ class Fence:
         if self.log not in (None, log):
             raise CorruptionError(f"{topic} was made from log {self.log} and this is log {log}; {BEGIN_ANEW}")
 
+    def check_claimed(self, topic: str) -> None:
+        """Raise CorruptionError when there are rows and nobody's claim, once all is read.
+
+        Compaction keeps the newest claim; so it was on another topic of this name, and most of the rows too.
+        """
+        if self.log is None and self.last >= 0:
+            raise CorruptionError(
+                f"{topic} was made anew while a coordinator went on writing to it; stop every process with the role "
+                "requests, delete the topic, and make it again with coordinator topics create: all of it is in the log"
+            )
+
     def admits(self, offset: int, key: bytes, value: bytes | None, headers: Headers) -> bool:
         """Whether the record is a row that counts."""
         self.last = offset

@@ -203,6 +203,7 @@ class FaustRole:
             found = await table.app.consumer.highwaters(*topics.values())
             await table.read(kafka)
             table.fence.check(self._settings.changelog, self._log.identity)
+            table.fence.check_claimed(self._settings.changelog)
             number = max(table.fence.tenure + 1, self._now_us())
             claim = await table.claim(self._log.identity, number)
             if claim != table.fence.last + 1:
