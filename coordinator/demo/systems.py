@@ -11,10 +11,12 @@ from typing import Final
 import httpx
 
 from coordinator.client import Client
+from coordinator.client.views import PartitionInfo
 from coordinator.demo.processes import Server, await_up
 from coordinator.logs.kafka import KafkaLog, KafkaSettings, topics
 from coordinator.logs.kafka.settings import variable
 from coordinator.logs.port import LogError, ReadableLog
+from coordinator.model.errors import CoordinatorError
 from coordinator.runtime.layout import DataDirectory
 
 _OF_ONE_PROCESS: Final = ("client.id", "group.instance.id")
@@ -34,13 +36,15 @@ class System:
     """Opens the log for reading."""
 
     async def stores(self) -> list[Path]:
-        """The store of each partition, where its owner has it now."""
+        """The store of each partition, where its owner has it now. Raises CoordinatorError when one has no owner."""
         async with Client(self.url) as client:
-            found = await client.partitions()
-        return [self._directory(one.owner or "").store(one.partition) for one in found]
+            return [self._store(one) for one in await client.partitions()]
 
-    def _directory(self, owner: str) -> DataDirectory:
-        return self.directories.get("") or self.directories[owner]
+    def _store(self, one: PartitionInfo) -> Path:
+        directory = self.directories.get(one.owner or "", self.directories.get(""))
+        if directory is None:
+            raise CoordinatorError(f"partition {one.partition} has no owner now, so its store is nowhere; try again")
+        return directory.store(one.partition)
 
 
 @contextlib.contextmanager
