@@ -15,8 +15,8 @@ import httpx
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from coordinator.cli.settings import kafka_variable
 from coordinator.logs.kafka import KafkaSettings, topics
+from coordinator.logs.kafka.settings import variable
 
 DEMO = [sys.executable, "-c", "from coordinator.cli import main; main()", "demo"]
 PROMISED = (
@@ -38,7 +38,7 @@ NONE_OF = ("acknowledged before, alive", "in scope, started after", "not in scop
 def environment(folder: Path) -> dict[str, str]:
     """Temporary files in a folder that is watched, and settings of a user: for one process, or that must not matter."""
     nonsense = {"COORDINATOR_LISTEN": "nonsense", "COORDINATOR_TOKEN": "nonsense", "COORDINATOR_LOG": "nonsense"}
-    of_kafka = {kafka_variable("topic.prefix"): "mine.", kafka_variable("group.instance.id"): "one"}
+    of_kafka = {variable("topic.prefix"): "mine.", variable("group.instance.id"): "one"}
     return os.environ | {"TMPDIR": str(folder)} | nonsense | of_kafka
 
 
