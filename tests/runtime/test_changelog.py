@@ -94,23 +94,33 @@ class Owner:
         for key in reader.fence.shadowed:
             self.tenure.shadow(key)
         self.folding: tuple[Stream, Step] | None = None
+        self.unwritten: list[tuple[bytes, bytes | None]] = []
 
-    def begin(self, stream: Stream) -> None:
+    def begin(self, stream: Stream, records_max: int = 1) -> None:
         position = self.tenure.positions[stream]
         if self.folding is None and position < len(self.log[stream]):
-            step = self.tenure.step(stream, self.log[stream][position])
+            step = self.tenure.step(stream, self.log[stream][position : position + records_max])
             assert step is not None
             self.folding = stream, step
+            rows: list[tuple[bytes, bytes | None]] = [(changelog.request_key(id), None) for id in step.forgotten]
+            rows += [(changelog.key_of(one.what), changelog.encode(one)) for one in step.changes]
+            # Any of them may be there when it is interrupted; the last one waits for the others.
+            *others, last = rows
+            random.Random(self.topic.end).shuffle(others)
+            self.unwritten = [*others, last]
+
+    def write(self) -> None:
+        """One row."""
+        if self.unwritten:
+            key, value = self.unwritten.pop(0)
+            self.topic.append(key, value, self.tenure.claim)
+        if self.folding is not None and not self.unwritten:
+            (stream, step), self.folding = self.folding, None
+            self.tenure.take(stream, step, START)
 
     def end(self) -> None:
-        if self.folding is None:
-            return
-        (stream, step), self.folding = self.folding, None
-        for id in step.forgotten:
-            self.topic.append(changelog.request_key(id), None, self.tenure.claim)
-        for change in step.changes:
-            self.topic.append(changelog.key_of(change.what), changelog.encode(change), self.tenure.claim)
-        self.tenure.take(stream, step, START)
+        while self.folding is not None:
+            self.write()
 
 
 def events(rng: random.Random) -> dict[Stream, list[Record]]:
@@ -176,9 +186,9 @@ def test_replaced_owners_and_compaction_neither_lose_nor_repeat_anything(seed: i
     while any(shown.positions[stream] < len(log[stream]) for stream in READ):
         acting = rng.choice(owners) if rng.random() < 0.4 else owners[-1]
         if rng.random() < 0.5:
-            acting.begin(rng.choice(READ))
+            acting.begin(rng.choice(READ), rng.choice([1, 2, 5, 20]))
         else:
-            acting.end()
+            acting.write()
         if rng.random() < 0.05:
             owners.append(Owner(topic, log))
         if rng.random() < 0.3:
@@ -198,6 +208,57 @@ def test_replaced_owners_and_compaction_neither_lose_nor_repeat_anything(seed: i
     }
     assert last.tenure.positions == shown.positions
     assert len(shown.registry.deployments) == 3
+
+
+def test_a_run_whose_last_row_is_missing_is_folded_again_past_those_that_are_there() -> None:
+    said = [submit("r1"), submit("r2"), submit("r3"), *(RequestControl(request=f"r{n}", rate=n) for n in (1, 2, 3))]
+    log = {Stream.REQUESTS: records(said), Stream.PROGRESS: records([progress("r1", 0, 1)])}
+    for written in range(3):
+        topic = Topic()
+        owner = Owner(topic, log)
+        owner.begin(Stream.REQUESTS, 20)
+        for _ in range(written):
+            owner.write()
+        successor = Owner(topic, log)
+        assert successor.tenure.positions[Stream.REQUESTS] == 0
+        for stream in (Stream.PROGRESS, Stream.REQUESTS):
+            successor.begin(stream, 20)
+            successor.end()
+        last = Reader(topic)
+        last.read()
+        assert last.restored.positions == {Stream.REQUESTS: 6, Stream.PROGRESS: 1}
+        assert last.restored.ahead == {}
+        found = {id: facts(request) for id, request in last.restored.requests.items()}
+        assert found == {id: facts(request) for id, request in folded_once(log).items()}
+
+
+def test_a_registration_and_the_end_of_a_row_have_a_run_to_themselves() -> None:
+    late = START + limits.NOT_AFTER_US + limits.REMEMBERED_US
+    said = [submit("r1", action="none"), register("dp_1"), register("dp_2"), submit("r2"), submit("r3")]
+    said += [Lapse(request="r2"), Lapse(request="r1"), submit("r1"), submit("r4")]
+    log = [Record(position, late, encode(message)) for position, message in enumerate(said)]
+    log[0] = log[0]._replace(appended_at=START)
+    owner = Owner(Topic(), {Stream.REQUESTS: log, Stream.PROGRESS: []})
+    ends = []
+    while owner.tenure.positions[Stream.REQUESTS] < len(log):
+        owner.begin(Stream.REQUESTS, 20)
+        owner.end()
+        ends.append(owner.tenure.positions[Stream.REQUESTS])
+    assert ends == [1, 2, 3, 6, 7, 9]
+    reader = Reader(owner.topic)
+    reader.read()
+    assert reader.restored.requests["r1"].submission == submit("r1")
+    assert [one.id for one in reader.restored.registry.deployments] == ["dp_1", "dp_2"]
+
+
+def test_what_comes_before_a_contradiction_is_folded() -> None:
+    said = [progress("r1", 0, 1), progress("r1", 1, 1), progress("r1", PARTITIONS, 1), progress("r1", 0, 2)]
+    owner = Owner(Topic(), {Stream.REQUESTS: [], Stream.PROGRESS: records(said)})
+    owner.begin(Stream.PROGRESS, 20)
+    owner.end()
+    assert owner.tenure.positions[Stream.PROGRESS] == 2
+    with pytest.raises(CorruptionError, match="which is one over 2 partitions"):
+        owner.begin(Stream.PROGRESS, 20)
 
 
 def test_a_row_of_a_replaced_owner_is_void_also_where_it_deletes() -> None:
@@ -250,8 +311,9 @@ def test_what_a_row_says_is_what_was_written() -> None:
         None,
     ]
     for what in whats:
-        change = Change(positions, what)
-        assert changelog.decode(changelog.key_of(what), changelog.encode(change)) == change
+        for ahead in (None, {Stream.REQUESTS: 8, Stream.PROGRESS: 9}):
+            change = Change(positions, what, ahead)
+            assert changelog.decode(changelog.key_of(what), changelog.encode(change)) == change
 
 
 @pytest.mark.parametrize(("key", "value"), [(b"position", b"\xc1"), (b"request:r1", b"\x93\x01\x01\xc4\x01\xc1")])
@@ -270,7 +332,7 @@ def test_a_record_that_was_folded_is_passed_over() -> None:
     owner = Owner(Topic(), log)
     owner.begin(Stream.REQUESTS)
     owner.end()
-    assert owner.tenure.step(Stream.REQUESTS, log[Stream.REQUESTS][0]) is None
+    assert owner.tenure.step(Stream.REQUESTS, log[Stream.REQUESTS][:1]) is None
 
 
 def test_a_request_is_forgotten_by_a_lapse_that_comes_late_enough() -> None:

@@ -116,10 +116,11 @@ def meddle(scene: KafkaScene, seed: int, acknowledged: list[str]) -> None:
     rng = random.Random(seed)
     for number in range(REQUESTS):
         guard = rng.choice([None, None, Guard(max=rng.randint(0, 8))])
-        scene.append(submit(f"r{number}", guard=guard, filter=Filter(service=f"S{number}")))
+        changes: list[dict[str, Any]] = rng.choices([{"paused": True}, {"rate": 5}, {"aborted": True}], k=4)
+        controls = [RequestControl(request=f"r{rng.randrange(REQUESTS)}", **change) for change in changes]
+        # In one append, so that they are one run, which changes several rows.
+        scene.append(submit(f"r{number}", guard=guard, filter=Filter(service=f"S{number}")), *controls)
         acknowledged.append(f"r{number}")
-        change: dict[str, Any] = rng.choice([{"paused": True}, {"rate": 5}, {"aborted": True}])
-        scene.append(RequestControl(request=f"r{rng.randrange(REQUESTS)}", **change))
         time.sleep(rng.random() / 2)
     scene.append(*(RequestControl(request=f"r{number}", paused=False) for number in range(REQUESTS)))
 
@@ -231,6 +232,30 @@ def test_what_is_written_between_the_recovery_and_the_claim_counts(
     after = scene.role.get("r1")
     assert after is not None
     assert (after.rate, after.paused) == (9, True)
+
+
+def test_what_has_arrived_is_folded_as_one_run_with_a_row_for_each_request(scene: KafkaScene) -> None:
+    scene.live.gone.update(range(PARTITIONS))
+    requests = [f"r{number}" for number in range(3)]
+    changes = [RequestControl(request=request, rate=rate) for rate in range(1, 101) for request in requests]
+    last = scene.append(*map(submit, requests), *changes)
+    scene.restart()
+    assert scene.role.wait_applied(last, 60)
+    assert [request.revision for request in scene.role.list()] == [100] * 3
+    rows = asyncio.run(end_of(scene.settings, scene.settings.changelog))
+    assert rows < len(changes) / 3  # how many records are there together is Kafka's to say, but never one by one
+    seen = {request.id: shown(request) for request in scene.role.list()}
+    assert seen == {id: shown(request) for id, request in folded(scene.log, PARTITIONS).items()}
+
+
+async def end_of(settings: KafkaSettings, topic: str) -> int:
+    consumer = AIOKafkaConsumer(**settings.client(), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        partition = TopicPartition(topic, 0)
+        return int((await consumer.end_offsets([partition]))[partition])
+    finally:
+        await consumer.stop()
 
 
 async def append_row(settings: KafkaSettings, key: bytes, value: bytes | None, *, owner: int = -1) -> None:

@@ -2,7 +2,7 @@
 
 Faust reads the two topics as a member of the group, moves them to another process when this one is gone, keeps the
 table and its changelog, recovers the one from the other, and commits offsets. It decides nothing of what the records
-mean: agents hand them to a `Folder`, one at a time.
+mean: agents hand them to a `Folder`, a run at a time.
 
 What Faust is kept from doing (0.15.3): an agent that fails is started again, and its event counts as done. So agents
 here never fail: the folder deals with what is wrong, and only what is stored is acknowledged. An event that never is
@@ -19,13 +19,14 @@ import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
-from faust.types import StreamT
+from faust.types import EventT, StreamT
 from faust.types.auth import CredentialsT
 from mode.threads import ServiceThread, WorkerThread
 
 from coordinator.logs.kafka import cluster
 from coordinator.logs.kafka.settings import KafkaSettings
 from coordinator.logs.port import Record, Stream
+from coordinator.model import limits
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.runtime.requests.known import READ
 from coordinator.runtime.requests.table import Folder, Table
@@ -113,13 +114,43 @@ def _credentials(settings: KafkaSettings) -> CredentialsT | None:
 
 def _agent(stream: Stream, folder: Folder) -> Callable[[StreamT[Any]], Awaitable[None]]:
     async def agent(events: StreamT[Any]) -> None:
-        async for event in cast(faust.Stream[Any], events).noack().events():
-            message = event.message
-            record = Record(message.offset, round(message.timestamp * 1_000) * 1_000, message.value or b"")
-            if await folder.fold(stream, record):
-                event.ack()
+        arrived = cast(faust.Stream[Any], events).noack()
+        run = _Run()
+        async for event in arrived.events():
+            run.add(event)
+            # What has arrived while the last run was folded is the next one, so the load itself sets its size.
+            if run.full or cast(Any, arrived.channel).queue.empty():
+                if await folder.fold(stream, run.records):
+                    run.acknowledge()
+                run = _Run()
 
     return agent
+
+
+class _Run:
+    """Events that are folded together."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self._events: list[EventT[Any]] = []
+        self._size = 0
+
+    def add(self, event: EventT[Any]) -> None:
+        message = event.message
+        record = Record(message.offset, round(message.timestamp * 1_000) * 1_000, message.value or b"")
+        self.records.append(record)
+        self._events.append(event)
+        self._size += len(record.value)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is as large as a run may be."""
+        return len(self.records) >= limits.RUN_RECORDS_MAX or self._size >= limits.RUN_BYTES_MAX
+
+    def acknowledge(self) -> None:
+        """All of it is done with."""
+        for event in self._events:
+            event.ack()
 
 
 async def check_topics(settings: KafkaSettings) -> None:

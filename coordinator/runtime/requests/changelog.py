@@ -3,9 +3,15 @@
 Theory of operation
 -------------------
 **Rows.** `request:ID` and `deployment:NUMBER` hold what their name says, `position` nothing. Every row also carries the
-positions of `requests` and `progress` up to which all was folded when it was written. A record that is folded
-changes at most one of them, and writes exactly that one row, or `position` where it changes none: so the state and
-how far it goes move in one record, and a record of the log is never folded twice into the same state.
+positions of `requests` and `progress` up to which all was folded when it was written, and that of a request, where that
+is further, up to where this request was. A run of records writes one row for each request that it changes. All but the
+last say that only their own request is folded up to the end of the run; the last one, which is written when the others
+are acknowledged, says that all is. (Where nothing changes, it is `position`.) So the state and how far it goes always
+move in one record. If the last row of a run is missing, the run is folded again, past the requests that have their
+rows: no record of the log is ever folded twice into the same state.
+
+Requests have nothing to do with one another, so to fold one further than the others is harmless. What is not so has a
+run to itself, with one row: a registration, which is numbered by those before it, and the end of a request's row.
 
 **Claims.** Kafka's group moves the coordinator from one process to another, but one that was stopped for a while does
 not know that it was replaced, and goes on writing until it hears of it. So whoever takes over appends a claim
@@ -47,20 +53,25 @@ OWNER_HEADER: Final = "owner"
 TENURE_HEADER: Final = "tenure"
 """The header of a claim with the number of its tenure, in decimal digits."""
 Headers = Iterable[tuple[str, bytes]]
+Positions = dict[Stream, int]
+"""The next position to fold of each stream."""
 
 
 class Change(NamedTuple):
     """What a row tells."""
 
-    positions: dict[Stream, int]
-    """The next position to fold of each stream, when it was written."""
+    positions: Positions
+    """Up to where all was folded when it was written."""
     what: Request | Deployment | None
+    ahead: Positions | None = None
+    """Up to where this request alone was, where that is further."""
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
     requests: int
     progress: int
     body: bytes = b""
+    ahead: tuple[int, int] | None = None
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -91,7 +102,8 @@ def encode(change: Change) -> bytes:
         body = state.encode(what)
     elif what is not None:
         body = deployments.encode(what)
-    return _encoder.encode(_Row(change.positions[Stream.REQUESTS], change.positions[Stream.PROGRESS], body))
+    requests, progress = _pair(change.positions)
+    return _encoder.encode(_Row(requests, progress, body, None if change.ahead is None else _pair(change.ahead)))
 
 
 def decode(key: bytes, value: bytes) -> Change:
@@ -109,7 +121,12 @@ def decode(key: bytes, value: bytes) -> Change:
         raise CorruptionError(
             f"row {key!r} of the changelog cannot be read ({error}); use the build it is of"
         ) from error
-    return Change({Stream.REQUESTS: row.requests, Stream.PROGRESS: row.progress}, what)
+    ahead = None if row.ahead is None else dict(zip(READ, row.ahead, strict=True))
+    return Change({Stream.REQUESTS: row.requests, Stream.PROGRESS: row.progress}, what, ahead)
+
+
+def _pair(positions: Mapping[Stream, int]) -> tuple[int, int]:
+    return positions[Stream.REQUESTS], positions[Stream.PROGRESS]
 
 
 class Fence:
@@ -169,9 +186,11 @@ def _number(headers: Headers, wanted: str, otherwise: int) -> int:
 class Restored(NamedTuple):
     """All rows together."""
 
-    positions: dict[Stream, int]
+    positions: Positions
     requests: dict[str, Request]
     registry: Registry
+    ahead: dict[str, Positions]
+    """Requests that are folded further, and up to where: those of a run whose last row is missing."""
 
 
 def restore(rows: Mapping[bytes, bytes]) -> Restored:
@@ -179,14 +198,22 @@ def restore(rows: Mapping[bytes, bytes]) -> Restored:
     positions = dict.fromkeys(READ, 0)
     requests: dict[str, Request] = {}
     registered: list[Deployment] = []
+    ahead: dict[str, Positions] = {}
     for key, value in rows.items():
         change = decode(key, value)
         positions = later(positions, change.positions)
         if isinstance(change.what, Request):
             requests[change.what.id] = change.what
+            if change.ahead is not None:
+                ahead[change.what.id] = change.ahead
         elif change.what is not None:
             registered.append(change.what)
-    return Restored(positions, requests, Registry(registered))
+    return Restored(positions, requests, Registry(registered), still_ahead(ahead, positions))
+
+
+def still_ahead(ahead: Mapping[str, Positions], positions: Mapping[Stream, int]) -> dict[str, Positions]:
+    """Those that all the others have not caught up with."""
+    return {id: own for id, own in ahead.items() if any(own[stream] > positions[stream] for stream in READ)}
 
 
 def later(one: Mapping[Stream, int], other: Mapping[Stream, int]) -> dict[Stream, int]:

@@ -1,9 +1,10 @@
 """The coordinator role on Kafka: a Faust application that folds, in a thread with an event loop of its own.
 
-One process of all that have this role owns `requests` and `progress`; the others wait for their turn. A record is
-folded in this order: its effects appended and acknowledged, its row on the changelog and acknowledged, then the record.
-So it is folded at least once, and into what is stored once: the row says how far it goes. Effects may be appended
-again, and are known by request and revision. Surfaces read the rows (`replica`), here as everywhere.
+One process of all that have this role owns `requests` and `progress`; the others wait for their turn. What has arrived
+meanwhile is folded as one run, in this order: its effects appended and acknowledged, the rows that it changes on the
+changelog and acknowledged, at last the one that speaks for all, then the records. So a record is folded at least once,
+and into what is stored once: rows say how far they go. Effects may be appended again, and are known by request and
+revision. Surfaces read the rows (`replica`), here as everywhere.
 
 The clock is looked at only to append a `Lapse` when a request is due or may be forgotten, as in the role over the
 embedded log. Here forgetting goes by the log too, since a table takes writes only for an event.
@@ -16,7 +17,8 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +37,11 @@ from coordinator.model.messages import Lapse
 from coordinator.runtime.clock import Clock
 from coordinator.runtime.requests import changelog
 from coordinator.runtime.requests.application import application, check_topics
+from coordinator.runtime.requests.changelog import Change
 from coordinator.runtime.requests.known import READ
-from coordinator.runtime.requests.outbox import Backoff
+from coordinator.runtime.requests.outbox import Backoff, bounded
 from coordinator.runtime.requests.table import Table
-from coordinator.runtime.requests.tenure import Step, Tenure
+from coordinator.runtime.requests.tenure import Tenure
 
 STOP_S: Final = 7.0
 """How long Faust may take to stop; what it has not done by then it never does."""
@@ -234,20 +237,24 @@ class FaustRole:
         """The application has to be started anew."""
         self._give_up(error)
 
-    async def fold(self, stream: Stream, record: Record) -> bool:
-        """Fold one record; whether that is stored, and it may be acknowledged."""
+    async def fold(self, stream: Stream, run: Sequence[Record]) -> bool:
+        """Fold a run; whether all of it is stored, and it may be acknowledged."""
         async with self._folding:
             tenure, table = self._tenure, self._table
             if tenure is None or table is None:
                 return False
             try:
-                while (start := tenure.positions[stream]) < record.position:
-                    for each in await self._missing(stream, start, record.position):
-                        if not await self._fold(tenure, table, stream, each):
-                            return False
-                return await self._fold(tenure, table, stream, record)
-            except Exception as error:  # an agent that fails counts its event as done
-                _logger.error("requests_fold_failed", stream=stream, position=record.position, exc_info=error)
+                while run := [record for record in run if record.position >= tenure.positions[stream]]:
+                    start = tenure.positions[stream]
+                    if run[0].position == start:
+                        part = _without_gaps(run)
+                    else:
+                        part = await self._missing(stream, start, run[0].position)
+                    if not await self._fold(tenure, table, stream, part):
+                        return False
+                return True
+            except Exception as error:  # an agent that fails counts its events as done
+                _logger.error("requests_fold_failed", stream=stream, position=tenure.positions[stream], exc_info=error)
                 self._give_up(error)
                 return False
 
@@ -268,39 +275,43 @@ class FaustRole:
             raise TransientError(f"{stream} ends at {start} to one reader and not before {end} to another")
         return run
 
-    async def _fold(self, tenure: Tenure, table: Table, stream: Stream, record: Record) -> bool:
-        step = tenure.step(stream, record)
-        if step is None:
-            return True
+    async def _fold(self, tenure: Tenure, table: Table, stream: Stream, run: Sequence[Record]) -> bool:
+        """Fold as much of the run as goes in one step; false when the tenure is over, and it is another's to fold."""
+        step = tenure.step(stream, run)
+        assert step is not None, "there is something to fold"
         if not await self._append(step.entries, tenure):
             return False
-        await self._store(table, step)
-        if self._tenure is not tenure:
-            return False  # the rows may have come too late, after another's claim
+        *others, last = step.changes
+        for id in step.forgotten:
+            table.pop(changelog.request_key(id), None)
+        if not await self._store(table, others, tenure) or not await self._store(table, [last], tenure):
+            return False
         tenure.take(stream, step, self._now_us())
         return True
 
-    async def _append(self, entries: list[Entry], tenure: Tenure) -> bool:
+    async def _append(self, entries: Sequence[Entry], tenure: Tenure) -> bool:
         """Append, again and again while it fails; false when the tenure is over and they are another's to append."""
         backoff = Backoff()
         while entries and self._tenure is tenure and not self._over:
+            appended = bounded(entries)
             try:
-                await asyncio.wrap_future(self._log.submit(entries))
-                break
+                await asyncio.wrap_future(self._log.submit(appended))
+                entries = entries[len(appended) :]
+                backoff.succeeded()
             except LogReplacedError as error:
                 raise CorruptionError(str(error)) from error
             except LogError as error:
-                _logger.warning("requests_append_failed", error=str(error), entries=len(entries))
+                _logger.warning("requests_append_failed", error=str(error), entries=len(appended))
                 backoff.failed()
                 await asyncio.sleep(backoff.left_s)
         return self._tenure is tenure and not self._over
 
-    async def _store(self, table: Table, step: Step) -> None:
-        for id in step.forgotten:
-            table.pop(changelog.request_key(id), None)
-        for change in step.changes:
+    async def _store(self, table: Table, changes: Sequence[Change], tenure: Tenure) -> bool:
+        """Write rows and wait until they are there; false when the tenure is over: they may have come too late."""
+        for change in changes:
             table[changelog.key_of(change.what)] = changelog.encode(change)
         await table.stored()
+        return self._tenure is tenure
 
     # -- what the application has lost -----------------------------------------------------------------------
 
@@ -346,3 +357,9 @@ class FaustRole:
         except LogError as error:
             _logger.warning("requests_append_failed", error=str(error), entries=len(entries))
             tenure.timers.read_back(frozenset(late), now)
+
+
+def _without_gaps(run: Sequence[Record]) -> Sequence[Record]:
+    """As much of its beginning as stands one behind the other."""
+    start = run[0].position
+    return [record for number, record in takewhile(lambda one: one[1].position == start + one[0], enumerate(run))]

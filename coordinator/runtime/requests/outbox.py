@@ -43,6 +43,18 @@ class Backoff:
         return max(0.0, self._until - time.monotonic()) if self._until else 0.0
 
 
+def bounded(entries: Iterable[Entry]) -> list[Entry]:
+    """As many of the first of them as one append should have."""
+    found: list[Entry] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.value)
+        if found and (len(found) >= limits.RUN_RECORDS_MAX or size > limits.RUN_BYTES_MAX):
+            break
+        found.append(entry)
+    return found
+
+
 class Outbox:
     """Entries on their way to the log. All calls from one thread."""
 
@@ -78,13 +90,7 @@ class Outbox:
     def _start(self) -> bool:
         if not self._queue or self.backoff.left_s:
             return False
-        entries: list[Entry] = []
-        size = 0
-        for _, entry in self._queue:
-            size += len(entry.value)
-            if entries and (len(entries) >= limits.RUN_RECORDS_MAX or size > limits.RUN_BYTES_MAX):
-                break
-            entries.append(entry)
+        entries = bounded(entry for _, entry in self._queue)
         self._count = len(entries)
         try:
             self._under_way = self._log.submit(entries)

@@ -146,7 +146,7 @@ class RequestsRole(KnownRequests):
         if run[0].position != self._next[stream]:
             raise CorruptionError(f"{stream} was read from {self._next[stream]} and gave record {run[0].position}")
         folded = fold(stream, run, self._requests, self._registry, self._partitions)
-        start, end = run[0].position, run[-1].position + 1
+        start, end = run[0].position, folded.end
         published = self._outbox.published
         outgoing = self._file.commit(
             moved=Moved(stream, start, end),

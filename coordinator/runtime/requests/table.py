@@ -6,7 +6,7 @@ valid; and a rebalance in the middle ends it with whatever was read by then. So 
 are read here (`read`), from the beginning.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import faust
@@ -33,8 +33,8 @@ class Folder(Protocol):
     def misled(self, error: Exception) -> None:
         """The application was given what it cannot work with, and has to be started anew."""
 
-    async def fold(self, stream: Stream, record: Record) -> bool:
-        """Whether the record is folded and stored, and may be acknowledged."""
+    async def fold(self, stream: Stream, run: Sequence[Record]) -> bool:
+        """Whether all of the run is folded and stored, and may be acknowledged."""
 
 
 class Table(faust.Table[bytes, bytes]):
