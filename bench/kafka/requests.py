@@ -1,7 +1,7 @@
 """The coordinator as a Faust application: what it folds a second, how long it takes to start and to stop.
 
-Folding: the same records of progress through the Faust role (a row on the changelog for each, acknowledged before the
-next), through the role over the embedded log, and through a loop of `getmany` that folds and keeps nothing.
+Folding: the same records of progress through the Faust role (in runs of what has arrived, a row on the changelog for
+each request), through the role over the embedded log, and through a loop of `getmany` that folds and keeps nothing.
 Recovery: from a changelog with many requests, until the role may fold, and until a replica may answer. Beside these
 stands how long the role takes with an empty one: that is Faust's start, and Kafka's group.
 """
