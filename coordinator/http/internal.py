@@ -12,8 +12,7 @@ from coordinator.http.contract import route, worker_of
 from coordinator.http.reading import AnyRequest, read_body
 from coordinator.http.replies import Reply, StreamReply
 from coordinator.model import limits
-from coordinator.model.errors import CorruptionError
-from coordinator.runtime.errors import UnavailableError
+from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.runtime.group import questions
 from coordinator.runtime.group.owned import NotOwnedError
 from coordinator.runtime.group.questions import ASKED, Refusal
@@ -39,7 +38,7 @@ async def ask(request: AnyRequest) -> Reply:
         answer = await worker_of(request).answer(request.path_params["partition"], asked)
     except NotOwnedError as error:
         return _refused(questions.NOT_OWNED, str(error))
-    except UnavailableError as error:
+    except TransientError as error:
         return _refused(questions.UNAVAILABLE, str(error))
     except CorruptionError as error:
         return _refused(questions.DAMAGED, str(error))

@@ -1,8 +1,9 @@
 """Reading a partition's file beside the process that owns it: what operators' queries and `check` need.
 
-Connections are read-only, one for each thread. A query sees what the owner has committed, each statement its
-own moment, or all statements of a `snapshot` the same one. A long-lived reader keeps the WAL from starting
-over, so listings read in chunks, each a statement of its own that goes on behind the last row.
+Connections are read-only, one for each thread, which has it to itself while it is in a query. A query sees what the
+owner has committed, each statement its own moment, or all statements of a `snapshot` the same one. A long-lived reader
+keeps the WAL from starting over, so listings read in chunks, each a statement of its own that goes on behind the last
+row.
 
 A listing takes one of two ways. Where an index leads to few candidates, they are read and sorted, for every chunk
 again. Otherwise it walks the index on `created_at` from the newest and tests each row: all chunks together
@@ -12,12 +13,14 @@ pass over the rows once, however many match.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
+from coordinator.model.errors import TransientError
 from coordinator.model.filters import Filter, predicate, target_parts, where
 from coordinator.model.invocation import Invocation, Payload
 from coordinator.model.journal import Entry
@@ -43,27 +46,43 @@ _BY_KEY: Final = f"""seq IN (
 _BEHIND: Final = "created_at <= :after_at AND (created_at < :after_at OR id > :after_id)"
 
 
+@dataclass(eq=False)
+class _Seat:
+    """What a thread reads by."""
+
+    connection: apsw.Connection | None = None
+    file: int | None = None
+    """Which file that has open."""
+    queries: int = 0
+    """Under way: blocks of `snapshot`, and those whose rows are not all taken."""
+
+
 class StoreReader:
-    """One partition's file, read-only. Thread-safe. Before the owner has made the file it is empty."""
+    """One partition's file, read-only. Thread-safe. Before the owner has made the file it is empty.
+
+    All queries raise TransientError once it is closed.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._connections: list[apsw.Connection] = []
+        self._idle: set[_Seat] = set()
+        """Of threads that are in no query."""
+        self._closed = False
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """What this thread reads inside the block is of one moment."""
-        connection = self._connection()
-        if connection is None or connection.in_transaction:
-            yield
-            return
-        connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            connection.execute("ROLLBACK")  # nothing was written, and on a damaged file a COMMIT fails
+        with self._query_of_thread() as connection:
+            if connection is None or connection.in_transaction:
+                yield
+                return
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                connection.execute("ROLLBACK")  # nothing was written, and on a damaged file a COMMIT fails
 
     def state(self) -> bytes | None:
         """The machine's scalars as last committed."""
@@ -180,44 +199,67 @@ class StoreReader:
         yield from self._query("SELECT destination, number, value FROM outbox ORDER BY 1, 2")
 
     def close(self) -> None:
-        """Close the connections of all threads, which must have ended their queries."""
+        """Begin no more queries, and close the connections: those of queries under way as soon as these have ended."""
         with self._lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+            self._closed = True
+            while self._idle:
+                self._vacate(self._idle.pop())
 
     def _query(self, sql: str, values: Any = ()) -> Iterator[tuple[Any, ...]]:
-        connection = self._connection()
-        if connection is not None:
-            with errors_of(self._path):
-                yield from connection.execute(sql, values)
+        with self._query_of_thread() as connection:
+            if connection is not None:
+                with errors_of(self._path):
+                    yield from connection.execute(sql, values)
 
-    def _connection(self) -> apsw.Connection | None:
-        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+    @contextmanager
+    def _query_of_thread(self) -> Iterator[apsw.Connection | None]:
+        """This thread's connection, which nobody closes inside the block; None while there is no file."""
+        if not hasattr(self._local, "seat"):
+            self._local.seat = _Seat()
+        seat: _Seat = self._local.seat
+        if seat.queries == 0:
+            with self._lock:
+                if self._closed:
+                    raise TransientError(f"the store {self._path} is not read here any more; try again in a moment")
+                self._idle.discard(seat)
+        seat.queries += 1
+        try:
+            self._take_place(seat)
+            yield seat.connection
+        finally:
+            seat.queries -= 1
+            if seat.queries == 0:
+                with self._lock:
+                    if self._closed:
+                        self._vacate(seat)
+                    else:
+                        self._idle.add(seat)
+
+    def _take_place(self, seat: _Seat) -> None:
+        """Connect it to the file that is there now."""
         file = self._file()
-        if connection is not None and file not in (None, self._local.file) and not connection.in_transaction:
-            # Another file is in its place now, restored from a snapshot.
-            with self._lock:
-                self._connections.remove(connection)
-            connection.close()
-            connection = self._local.connection = None
-        if connection is None and file is not None:
-            with errors_of(self._path):
-                connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
-                try:
-                    connection.set_busy_timeout(BUSY_MS)
-                    if connection.execute("SELECT 1 FROM sqlite_schema").get is None:
-                        # The owner is making the file at this moment: its tables come in one transaction.
-                        connection.close()
-                        return None
-                    schema.check(connection, self._path)
-                except BaseException:
+        if seat.connection is not None and file not in (None, seat.file) and not seat.connection.in_transaction:
+            self._vacate(seat)  # another file is in its place now, restored from a snapshot
+        if seat.connection is not None or file is None:
+            return
+        with errors_of(self._path):
+            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READONLY)
+            try:
+                connection.set_busy_timeout(BUSY_MS)
+                if connection.execute("SELECT 1 FROM sqlite_schema").get is None:
+                    # The owner is making the file at this moment: its tables come in one transaction.
                     connection.close()
-                    raise
-            with self._lock:
-                self._connections.append(connection)
-            self._local.connection, self._local.file = connection, file
-        return connection
+                    return
+                schema.check(connection, self._path)
+            except BaseException:
+                connection.close()
+                raise
+        seat.connection, seat.file = connection, file
+
+    def _vacate(self, seat: _Seat) -> None:
+        if seat.connection is not None:
+            seat.connection.close()
+            seat.connection = None
 
     def _file(self) -> int | None:
         """Which file it is, whatever it is called; None while there is none."""

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Event
 
 import pytest
 
+from coordinator.model.errors import TransientError
 from coordinator.model.filters import EMPTY, Filter
-from coordinator.model.invocation import Payload
+from coordinator.model.invocation import Invocation, Payload
 from coordinator.model.journal import Entry, StepKind
 from coordinator.stores import copies
 from coordinator.stores.reader import CHUNK, StoreReader
@@ -134,6 +136,52 @@ def test_threads_read_at_once(store: SqliteStore, reader: StoreReader) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(read, range(1, CHUNK + 1)))
+
+
+def test_a_query_under_way_goes_on_while_the_reader_is_closed_and_its_connection_closes_with_it(
+    tmp_path: Path,
+) -> None:
+    store, reader = SqliteStore(tmp_path / "store"), StoreReader(tmp_path / "store")
+    insert(store, 1, 2 * CHUNK)
+    begun, closed = Barrier(2), Event()
+
+    def list_slowly() -> int:
+        with reader.snapshot():
+            rows = reader.rows(EMPTY, after=None, limit=None)
+            next(rows)
+            begun.wait()
+            closed.wait()
+            return 1 + sum(1 for _ in rows)
+
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(list_slowly)
+        begun.wait()
+        reader.close()
+        closed.set()
+        assert listing.result() == 2 * CHUNK
+    with pytest.raises(TransientError, match="is not read here any more"):
+        reader.invocation("inv_1")
+    store.close()
+    assert not (tmp_path / "store-wal").exists(), "somebody has the file open"
+
+
+def test_the_reader_is_closed_while_sqlite_is_in_the_middle_of_a_step(store: SqliteStore, reader: StoreReader) -> None:
+    insert(store, 1, 2 * CHUNK)
+    asked = Filter(service="none", status=("ready",))  # passes over rows until it has been asked to end
+    stepping, closed = Event(), Event()
+
+    def step() -> list[Invocation]:
+        with reader._query_of_thread() as connection:
+            assert connection is not None
+            connection.set_progress_handler(lambda: (stepping.set(), closed.wait())[1] is False, 1)
+            return list(reader.rows(asked, after=None, limit=None))
+
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(step)
+        stepping.wait()
+        reader.close()
+        closed.set()
+        assert listing.result() == []
 
 
 def test_a_file_that_was_put_in_the_place_of_the_old_one_is_read_from_then_on(

@@ -37,6 +37,7 @@ STANDING_EVERY_S: Final = 1.0
 BEHIND_S: Final = 5.0
 """How long a question waits for the partition to apply what whoever asks has seen applied."""
 _LOOK_S: Final = 0.01
+_AGAIN_S: Final = 1.0
 
 
 class NotOwnedError(Exception):
@@ -107,7 +108,7 @@ class _Owned:
         )
 
     def end(self) -> None:
-        """Stop, and return when the store is closed."""
+        """Stop, and return when the owner has closed the store. Questions under way are answered all the same."""
         self._stores.let_go(self.partition)
         self._owner.stop()
         self._thread.join()
@@ -195,14 +196,14 @@ class OwnedPartitions:
         """Answer a question, as `Queries` has it.
 
         Raises NotOwnedError, UnavailableError while the partition is being taken over or behind what is known of it,
-        and CorruptionError when its store is damaged.
+        any other TransientError when its store cannot be read for now, and CorruptionError when that is damaged.
         """
-        one = self._owned.get(partition)
-        if one is None or partition not in self._wanted:
+        if partition not in self._wanted:
             raise NotOwnedError(f"partition {partition} is not owned here")
         if self._doubted:
             raise UnavailableError(f"partition {partition} may have another owner by now; try again in a moment")
-        if one.failure is None and not one.took_over:
+        one = self._owned.get(partition)
+        if one is None or (one.failure is None and not one.took_over):
             raise UnavailableError(_being_taken_over(partition, one))
         await self._until(one, asked.known)
         return await _ANSWERS[type(asked)](one.queries, asked)
@@ -215,21 +216,32 @@ class OwnedPartitions:
             await asyncio.sleep(_LOOK_S)
 
     async def _change(self, number: int) -> None:
-        """Bring what is so to what is wanted."""
+        """Bring what is so to what is wanted. What fails is tried again."""
         try:
             while (number in self._wanted) != (number in self._owned):
-                if number in self._wanted:
-                    self._owned[number] = _Owned(
-                        self._data, self._log, self._stores, number, self._telling, on_taken_over=self._taken_over
-                    )
-                    continue
-                one = self._owned[number]
-                await asyncio.to_thread(one.end)
-                del self._owned[number]
-                self._telling.forget(number)
-                self._logger.info("partition_let_go", partition=number, position=one.position)
+                try:
+                    if number in self._wanted:
+                        self._begin(number)
+                    else:
+                        await self._let_go(number)
+                except Exception:
+                    self._logger.exception("partition_not_changed", partition=number, again_after_s=_AGAIN_S)
+                    await asyncio.sleep(_AGAIN_S)
         finally:
             del self._changing[number]
+
+    def _begin(self, number: int) -> None:
+        self._owned[number] = _Owned(
+            self._data, self._log, self._stores, number, self._telling, on_taken_over=self._taken_over
+        )
+
+    async def _let_go(self, number: int) -> None:
+        one = self._owned.pop(number)  # at once: while it ends it counts for nothing, also if it is wanted again
+        try:
+            await asyncio.to_thread(one.end)
+        finally:
+            self._telling.forget(number)
+        self._logger.info("partition_let_go", partition=number, position=one.position)
 
     async def close(self) -> None:
         """End all of them."""

@@ -68,7 +68,8 @@ class Refusal(msgspec.Struct, array_like=True, frozen=True):
 
 # How an answer is told from a refusal; both ends are ours, so the codes mean just this.
 ANSWERED: Final = 200
-DAMAGED: Final = 500
+DAMAGED: Final = 410
+"""The store is damaged. Not 500, which is what any defect becomes."""
 NOT_OWNED: Final = 421
 """Misdirected: another process owns the partition, or none."""
 UNAVAILABLE: Final = 503

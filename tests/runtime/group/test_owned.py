@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from coordinator.logs.embedded import EmbeddedLog
 from coordinator.logs.port import Entry, Stream
@@ -16,6 +18,7 @@ from coordinator.runtime.group.questions import AskInvocation, AskSummary
 from coordinator.runtime.group.telling import Telling
 from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.snapshots.owned_stores import OwnedStores
+from coordinator.stores.reader import StoreReader
 
 ID = ids.invocation_id(1, 1)
 
@@ -90,6 +93,65 @@ def test_a_partition_that_never_gets_there_says_that_it_is_behind(
             await until(lambda: owned.unready() == [])
             with pytest.raises(UnavailableError, match="partition 0 is behind"):
                 await owned.answer(0, AskSummary(1_000))
+
+    asyncio.run(scene())
+
+
+def test_a_question_under_way_is_answered_though_the_partition_is_let_go_and_that_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    state = StoreReader.state
+
+    def slowly(reader: StoreReader) -> bytes | None:
+        asked.set()
+        go_on.wait()
+        return state(reader)
+
+    async def scene() -> None:
+        async with owning(tmp_path) as (owned, log):
+            owned.own(frozenset((0,)))
+            position = invoke(log)
+            await until(lambda: owned.unready() == [] and owned.positions[0] == position)
+            with monkeypatch.context() as slow:
+                slow.setattr(StoreReader, "state", slowly)
+                asking = asyncio.create_task(owned.answer(0, AskSummary(position)))
+                await asyncio.to_thread(asked.wait)
+                owned.own(frozenset())
+                await until(lambda: not owned._changing)
+            go_on.set()
+            assert (await asking).position == position
+            owned.own(frozenset((0,)))
+            await until(lambda: owned.unready() == [])
+            assert (await owned.answer(0, AskSummary(position))).position == position
+
+    asyncio.run(scene())
+
+
+def test_what_fails_when_a_partition_comes_or_goes_is_said_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    async def scene() -> None:
+        monkeypatch.setattr("coordinator.runtime.group.owned._AGAIN_S", 0.01)
+        async with owning(tmp_path) as (owned, log):
+            with structlog.testing.capture_logs() as said:
+                with monkeypatch.context() as away:
+                    away.setattr(OwnedStores, "own", fail)
+                    owned.own(frozenset((0,)))
+                    await until(lambda: len(said) > 1)
+                await until(lambda: owned.unready() == [])
+                with monkeypatch.context() as away:
+                    away.setattr(StoreReader, "close", fail)
+                    owned.own(frozenset())
+                    await until(lambda: not owned._changing)
+                owned.own(frozenset((0,)))
+                await until(lambda: owned.unready() == [])
+            failed = [one for one in said if one["event"] == "partition_not_changed"]
+            assert len(failed) >= 2
+            assert (await owned.answer(0, AskInvocation(invoke(log), ID))).status == "ready"
 
     asyncio.run(scene())
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from coordinator.logs.port import LogError
-from coordinator.model.errors import CorruptionError
+from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.model.filters import EMPTY, Filter
 from coordinator.partition.outputs import Answer
 from coordinator.runtime.channel import Applied, Standing, Told
@@ -106,6 +106,12 @@ def test_damage_and_absence_come_back_as_what_they_are() -> None:
                     await remote.queries(1).summary()
                 one.answers[1] = UnavailableError("partition 1 is being taken over")
                 with pytest.raises(UnavailableError, match="partition 1 is being taken over"):
+                    await remote.queries(1).summary()
+                one.answers[1] = TransientError("the store cannot be used for now")
+                with pytest.raises(UnavailableError, match="the store cannot be used for now"):
+                    await remote.queries(1).summary()
+                one.answers[1] = AssertionError("a defect")
+                with pytest.raises(UnavailableError, match="which answers 500"):
                     await remote.queries(1).summary()
 
     asyncio.run(scene())
