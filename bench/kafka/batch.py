@@ -24,9 +24,9 @@ from aiokafka import AIOKafkaProducer
 
 from bench import workloads
 from bench.kafka.session import KafkaSession
-from bench.kafka.system import KafkaSystem, pids, system
+from bench.kafka.system import PATIENCE_S, KafkaSystem, pids, system
 from bench.session import Numbers, Turns, quantile
-from bench.system import PATIENCE_S, cpu_s
+from bench.system import cpu_s
 from coordinator.demo.processes import live_traffic
 from coordinator.demo.traffic import Sent
 from coordinator.logs.kafka import KafkaSettings
@@ -60,8 +60,8 @@ def measure(session: KafkaSession) -> Numbers:
         session.say(f"batch: turn {turn + 1} of {session.scale.turns}")
         with system(session, PARTITIONS) as of:
             workers = of.start_workers(WORKERS)
-            of.start_front()
             single = _load(of, session, turn)
+            of.start_front()
             with session.folder() as folder, live_traffic(folder, of.url, turn, session.scale.live_per_s) as traffic:
                 idle = _idle(session)
                 used_s = cpu_s(*pids(workers))
