@@ -63,7 +63,7 @@ SMALL: Final = Scale(
     logged=2_000,
     folded=100,
     recovered=200,
-    one_by_one=500,
-    live_per_s=20,
+    one_by_one=2_000,
+    live_per_s=200,
     live_idle_s=0.5,
 )

@@ -54,6 +54,7 @@ TARGETS: Final = (
         beside=(
             ("idle ms", "live_idle_p50_ms"), ("p99", "live_idle_p99_ms"),
             ("batch ms", "live_batch_p50_ms"), ("p99", "live_batch_p99_ms"),
+            ("one by one ms", "live_one_by_one_p50_ms"), ("p99", "live_one_by_one_p99_ms"),
         ),
     ),
     Target(

@@ -46,9 +46,23 @@ class Window(NamedTuple):
     began: float
     ended: float
 
+    @property
+    def seconds(self) -> float:
+        """How long."""
+        return self.ended - self.began
+
     def latencies_ms(self, sent: Sequence[Sent]) -> list[float]:
         """Of what was to be sent meanwhile."""
         return [one.latency_ms for one in sent if self.began <= one.planned_at / 1e6 < self.ended]
+
+
+class Batch(NamedTuple):
+    """What was seen of one batch."""
+
+    window: Window
+    in_force_ms: float
+    progress_ms: list[float]
+    """Of each record of progress."""
 
 
 def measure(session: KafkaSession) -> Numbers:
@@ -65,24 +79,24 @@ def measure(session: KafkaSession) -> Numbers:
             with session.folder() as folder, live_traffic(folder, of.url, turn, session.scale.live_per_s) as traffic:
                 idle = _idle(session)
                 used_s = cpu_s(*pids(workers))
-                batch, told, in_force_ms = _batch(of, session.scale.matching)
+                batch = _batch(of, session.scale.matching)
                 used_s = cpu_s(*pids(workers)) - used_s
                 one_by_one = _one_by_one(of, single)
                 traffic.stop()
                 sent = traffic.sent()
         refused = [one.error for one in sent if one.error]
         assert not refused, f"every start is taken: {refused[0]}"
-        for name, window in (("idle", idle), ("batch", batch), ("one_by_one", one_by_one)):
+        for name, window in (("idle", idle), ("batch", batch.window), ("one_by_one", one_by_one)):
             live[name] += window.latencies_ms(sent)
-        progress_ms += told
-        batch_per_s = session.scale.matching / (batch.ended - batch.began)
-        single_per_s = len(single) / (one_by_one.ended - one_by_one.began)
+        progress_ms += batch.progress_ms
+        batch_per_s = session.scale.matching / batch.window.seconds
+        single_per_s = len(single) / one_by_one.seconds
         turns.took(
             batch_per_s=batch_per_s,
-            batch_s=batch.ended - batch.began,
+            batch_s=batch.window.seconds,
             one_by_one_per_s=single_per_s,
             batch_ratio=batch_per_s / single_per_s,
-            batch_in_force_ms=in_force_ms,
+            batch_in_force_ms=batch.in_force_ms,
             batch_cpu_s=used_s,
         )
     return turns.numbers() | _progress(progress_ms) | _live(live)
@@ -132,11 +146,8 @@ def _idle(session: KafkaSession) -> Window:
 # -- one batch -----------------------------------------------------------------------------------------------
 
 
-def _batch(of: KafkaSystem, count: int) -> tuple[Window, list[float], float]:
-    """Kill all that are to be swept.
-
-    When that was; how long, in ms, each record of progress took to be seen; and how long the request to be in force.
-    """
+def _batch(of: KafkaSystem, count: int) -> Batch:
+    """Kill all that are to be swept."""
     with closing(RequestsReplica(of.settings.changelog, of.settings.client(), log=of.log.identity)) as replica:
         seen = Seen(replica)
         start = {stream: of.log.bounds(stream, 0).end for stream in (Stream.REQUESTS, Stream.PROGRESS)}
@@ -152,7 +163,8 @@ def _batch(of: KafkaSystem, count: int) -> tuple[Window, list[float], float]:
         if isinstance(message := messages.decode_progress(record.value), messages.Progress) and message.request == id
     ]
     progress_ms = [(seen.at(id, one.partition, one.number) - at) * 1e3 for one, at in told]
-    return window, progress_ms, _in_force_ms(of, over, next(_records(of, Stream.REQUESTS, start[Stream.REQUESTS])))
+    requested = next(_records(of, Stream.REQUESTS, start[Stream.REQUESTS]))
+    return Batch(window, _in_force_ms(of, over, requested), progress_ms)
 
 
 class Seen:
