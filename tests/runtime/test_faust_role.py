@@ -10,26 +10,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from faust.tables.recovery import Recovery
 from structlog.testing import capture_logs
 
 from coordinator.logs.kafka import log as adapter
 from coordinator.logs.kafka.log import KafkaLog
 from coordinator.logs.kafka.settings import KafkaSettings
-from coordinator.logs.port import Entry, Stream
+from coordinator.logs.port import Entry, Record, Stream
 from coordinator.model.errors import CorruptionError
 from coordinator.model.filters import Filter
 from coordinator.model.messages import Guard, Progress, RequestControl, Tally, encode
 from coordinator.requests.state import Request
 from coordinator.runtime.clock import wall_clock_us
-from coordinator.runtime.requests import changelog
+from coordinator.runtime.requests import application, changelog
 from coordinator.runtime.requests.faust_role import FaustRole
 from coordinator.runtime.requests.table import Table
 from tests.kafka import admin
@@ -256,6 +257,44 @@ async def end_of(settings: KafkaSettings, topic: str) -> int:
         return int((await consumer.end_offsets([partition]))[partition])
     finally:
         await consumer.stop()
+
+
+def test_offsets_are_committed_beyond_what_faust_has_thrown_away(
+    scene: KafkaScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.restart()
+    scene.until_active()
+    assert scene.role.wait_applied(scene.append(submit("r0")), 60)
+    fold, thrown_away = FaustRole.fold, set[int]()
+
+    async def fold_but_two(role: FaustRole, stream: Stream, run: Sequence[Record]) -> bool:
+        if stream is Stream.REQUESTS and len(thrown_away) < 2:
+            thrown_away.update(record.position for record in run)
+            return False
+        return await fold(role, stream, run)
+
+    scene.until(lambda: committed(scene)[Stream.REQUESTS] == scene.end(Stream.REQUESTS))
+    monkeypatch.setattr(FaustRole, "fold", fold_but_two)
+    scene.append(submit("r1"), submit("r2"))
+    scene.until(lambda: len(thrown_away) == 2)
+    assert scene.role.wait_applied(scene.append(submit("r3")), 60)
+    scene.until(lambda: committed(scene)[Stream.REQUESTS] == scene.end(Stream.REQUESTS))
+
+
+def committed(scene: KafkaScene) -> dict[Stream, int]:
+    """Where a successor would begin to read."""
+
+    async def ask() -> dict[Stream, int]:
+        client = AIOKafkaAdminClient(**scene.settings.client())
+        await client.start()
+        try:
+            found = await client.list_consumer_group_offsets(application.group(scene.settings))
+        finally:
+            await client.close()
+        by_topic = {partition.topic: offset.offset for partition, offset in found.items()}
+        return {stream: by_topic.get(scene.settings.topic(stream), 0) for stream in Stream}
+
+    return asyncio.run(ask())
 
 
 async def append_row(settings: KafkaSettings, key: bytes, value: bytes | None, *, owner: int = -1) -> None:

@@ -11,7 +11,7 @@ does not fit shows only at the first write, or never, so `check_topics` looks be
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,7 +19,7 @@ import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
-from faust.types import EventT, StreamT
+from faust.types import TP, EventT, StreamT
 from faust.types.auth import CredentialsT
 from mode.threads import ServiceThread, WorkerThread
 
@@ -59,8 +59,8 @@ def application(settings: KafkaSettings, directory: Path, folder: Folder) -> fau
         web_enabled=False,
         autodiscover=False,
     )
-    app.transport.Consumer = _Consumer  # type: ignore[misc]  # what Faust takes from there when it starts
     topics = {stream: settings.topic(stream) for stream in READ}
+    app.transport.Consumer = _consumer(folder, topics)  # type: ignore[misc]  # what Faust takes from there as it starts
     table = Table(
         app, folder=folder, topics=topics.values(), name=_TABLE, key_type=bytes, value_type=bytes, partitions=1
     )
@@ -72,11 +72,22 @@ def application(settings: KafkaSettings, directory: Path, folder: Folder) -> fau
     return app
 
 
-class _Consumer(Consumer):
-    """Faust's, on another thread."""
+def _consumer(folder: Folder, topics: Mapping[Stream, str]) -> type[Consumer]:
+    """Faust's, on another thread, and with another idea of what to commit."""
+    streams = {TP(topic, 0): stream for stream, topic in topics.items()}
 
-    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+    class Own(Consumer):
+        def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+            return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+        def _new_offset(self, tp: TP) -> int | None:
+            # Faust commits up to the first record that it was not acknowledged, and of what it has thrown away none
+            # ever is: it would never commit again, and each successor would read everything since then.
+            self._acked[tp].clear()
+            self._acked_index[tp].clear()
+            return folder.folded(streams[tp]) if tp in streams else None
+
+    return Own
 
 
 class _DaemonThread(WorkerThread):

@@ -258,6 +258,11 @@ class FaustRole:
                 self._give_up(error)
                 return False
 
+    def folded(self, stream: Stream) -> int | None:
+        """The next position to fold, while this process is the one that folds."""
+        tenure = self._tenure
+        return None if tenure is None else tenure.positions[stream]
+
     async def _missing(self, stream: Stream, start: int, end: int) -> list[Record]:
         """The records that Faust has not given: where it was told to begin too late, and where there are none to read.
 

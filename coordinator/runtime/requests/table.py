@@ -36,6 +36,9 @@ class Folder(Protocol):
     async def fold(self, stream: Stream, run: Sequence[Record]) -> bool:
         """Whether all of the run is folded and stored, and may be acknowledged."""
 
+    def folded(self, stream: Stream) -> int | None:
+        """The next position to fold; None while that is not for this process to say."""
+
 
 class Table(faust.Table[bytes, bytes]):
     """Rows by key, as bytes; valid ones only."""
