@@ -5,7 +5,8 @@ done again: publishing starts over at the lowest unacknowledged number, a tick t
 appended again or is a no-op, and who waits for an answer that was lost is told so.
 
 It ends when it is stopped, and loudly on corruption, which a person must look at. After a transient fault
-it takes over anew from what the store and the log hold, with backoff.
+it takes over anew from what the store and the log hold, with backoff. So it does when the log is trimmed ahead of it,
+and ends only if there is no snapshot then from which it could go on.
 """
 
 import threading
@@ -98,6 +99,7 @@ class PartitionOwner:
     def run(self) -> None:
         """Own the partition until stopped; returns with `failure` set when it cannot go on."""
         faults = 0
+        trimmed_below = 0
         while not self._stopping.is_set():
             try:
                 store = self._open_store()
@@ -112,7 +114,11 @@ class PartitionOwner:
             except LogGoneError:
                 return
             except TrimmedError as error:
-                return self._fail(_missing(self.partition, self.position, error.first))
+                if error.first == trimmed_below:
+                    return self._fail(_missing(self.partition, error.start - 1, error.first))
+                # Whoever owned it before may have finished a snapshot meanwhile: whoever opens the store looks for it.
+                trimmed_below = error.first
+                self._logger.warning("log trimmed ahead of the store, taking over anew", first=error.first)
             except (CorruptionError, LogReplacedError) as error:
                 return self._fail(str(error))
             except (TransientError, LogError, OSError) as error:
@@ -276,10 +282,12 @@ def _missing(partition: int, position: int, first: int) -> str:
 
 
 def verify_position(log: Log, machine: Machine, bounds: Bounds) -> None:
-    """Raise CorruptionError unless the log reaches back to, and forward at least as far as, the store."""
+    """Raise TrimmedError unless the log reaches back to the store, CorruptionError unless it reaches as far and has its
+    last record.
+    """
     partition, position = machine.state.partition, machine.state.position
     if bounds.first > position + 1:
-        raise CorruptionError(_missing(partition, position, bounds.first))
+        raise TrimmedError(Stream.COMMANDS, partition, position + 1, bounds.first)
     if bounds.end <= position:
         raise CorruptionError(
             f"partition {partition} is applied up to position {position} but its log ends at {bounds.end - 1}: "

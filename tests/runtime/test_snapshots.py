@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -12,6 +12,7 @@ import pytest
 import structlog
 import xxhash
 
+from coordinator.logs.embedded import EmbeddedLog
 from coordinator.logs.port import Stream
 from coordinator.model.errors import CallerError, CorruptionError, TransientError
 from coordinator.model.limits import SECOND_US
@@ -99,6 +100,42 @@ def test_a_store_to_which_the_log_no_longer_reaches_back_is_replaced(partition: 
 
     assert (owner.failure, owner.records) == (None, 5)
     assert partition.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("before", "times"),
+    [
+        pytest.param("read", 1, id="before it reads on, behind the record of the store's position"),
+        pytest.param("bounds", 2, id="before it looks at the store, which was opened as the log reached back to it"),
+    ],
+)
+def test_a_log_that_is_trimmed_under_a_take_over_makes_it_begin_anew_from_the_snapshot(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch, before: str, times: int, said: Logged
+) -> None:
+    # As when the owner before finishes a snapshot: after it was looked whether the log reaches back to the store.
+    partition.grow(10)
+    old = partition.path.read_bytes()
+    partition.grow(20)
+    partition.snapshot()
+    partition.grow(5)
+    dump = partition.dump()
+    partition.lose_store()
+    partition.path.write_bytes(old)
+    real: Callable[..., object] = getattr(EmbeddedLog, before)
+    asked = iter(range(100))
+
+    def trimmed(log: EmbeddedLog, *arguments: object, **named: object) -> object:
+        if next(asked) == times:
+            log.trim(Stream.COMMANDS, 0, 29)
+        return real(log, *arguments, **named)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(EmbeddedLog, before, trimmed)
+        owner = partition.apply()
+
+    assert (owner.failure, owner.records) == (None, 5)
+    assert partition.dump() == dump
+    assert [event["first"] for event in said if event["event"].startswith("log trimmed ahead")] == [29]
 
 
 def test_of_an_old_file_nothing_is_left_that_sqlite_would_apply_to_the_new_one(partition: Partition) -> None:
@@ -466,6 +503,23 @@ def test_the_log_is_not_trimmed_on_the_word_of_a_damaged_snapshot(
     assert 9 in passed_over(said)
     partition.grow(10)
     assert (keeping.look(), first(partition)) == ([29, 19], 19)
+
+
+def test_a_snapshot_of_a_partition_that_is_let_go_meanwhile_leaves_the_log_to_the_next_owner(
+    partition: Partition, archive: SnapshotArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition.grow(10)
+    partition.snapshot()
+    keeping = Keeping(partition, archive, every_records=10)
+    partition.grow(10)
+    real = SnapshotArchive.put
+
+    def let_go(self: SnapshotArchive, name: SnapshotName, file: Path) -> None:
+        keeping.keeper.unwatch(0)
+        real(self, name, file)
+
+    monkeypatch.setattr(SnapshotArchive, "put", let_go)
+    assert (keeping.look(), first(partition)) == ([19, 9], 0)
 
 
 def test_a_keeper_goes_on_where_another_has_left_off(partition: Partition, archive: SnapshotArchive) -> None:

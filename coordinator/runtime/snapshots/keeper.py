@@ -3,7 +3,8 @@
 One thread for all partitions of a process, one snapshot at a time, each made by a process of its own: that reads
 the owner's file as operators' queries do, and the owner knows nothing of it. It needs no right to a partition either.
 What it makes is true for good, because a state is a function of the log; so a process that has lost a partition and
-does not know it yet does no harm.
+does not know it yet does no harm. The worst that it does is to trim the log ahead of a new owner that is behind, which
+then goes on from the snapshot.
 
 The log is trimmed below the oldest snapshot that is kept, and only once as many as are to be kept were read back and
 found whole, by this process or just now. The record of that oldest one stays: it tells whether the log is the same.
@@ -85,7 +86,7 @@ class SnapshotKeeper:
         self._watched.setdefault(partition, _Watched(self._now_us()))
 
     def unwatch(self, partition: int) -> None:
-        """It does no longer. A snapshot that is under way is finished."""
+        """It does no longer. A snapshot that is under way is finished, and the next owner trims the log for it."""
         self._watched.pop(partition, None)
 
     def kept(self, partition: int) -> Kept:
@@ -149,7 +150,8 @@ class SnapshotKeeper:
         watched.verified.add(name)
         took_s = (watched.since - began) / 1e6
         logger.info("snapshot made", partition=partition, position=name.position, took_s=round(took_s, 3))
-        self._let_go(partition, watched)
+        if self._watched.get(partition) is watched:
+            self._let_go(partition, watched)
 
     def _let_go(self, partition: int, watched: _Watched) -> None:
         """Trim the log and remove snapshots, as far as those that stay allow it."""
