@@ -101,7 +101,7 @@ def test_deployments_are_known_in_their_order_and_whoever_wants_to_know_is_told(
     told: list[int] = []
     role = scene.role
     before = len(role.deployments().deployments)
-    role.subscribe_deployments(lambda: told.append(len(role.deployments().deployments) - before))
+    end = role.subscribe_deployments(lambda: told.append(len(role.deployments().deployments) - before))
     first, second, service = f"{id}-1", f"{id}-2", f"Greeter-{id}"
     for event in (register(first, service), register(second, service), register(first, service), register(first, "X")):
         assert role.wait_applied(scene.append(event), 60)
@@ -109,6 +109,9 @@ def test_deployments_are_known_in_their_order_and_whoever_wants_to_know_is_told(
     assert [deployment.id for deployment in registry.deployments[before:]] == [first, second]
     assert registry.latest[service].deployment.id == second
     scene.until(lambda: told == [1, 2])
+    end()
+    assert role.wait_applied(scene.append(register(f"{id}-3", service)), 60)
+    assert told == [1, 2], "nobody is told after the end"
 
 
 def test_poison_becomes_a_dead_letter_and_everything_goes_on(scene: Scene, id: str) -> None:

@@ -100,7 +100,7 @@ class Dispatcher:
         self._push()
         self._feed = self._read(ends, self._from_thread(self._delivered))
         self._feed.start()
-        self._requests.subscribe_deployments(self._from_thread(self._registered))
+        self._unsubscribe = self._requests.subscribe_deployments(self._from_thread(self._registered))
         self._registered()  # whatever came before that
         self._leases = asyncio.create_task(self._look_at_leases())
 
@@ -114,6 +114,7 @@ class Dispatcher:
         """Stop. What participants have is taken back by the next one that starts."""
         self.end_streams()
         if self._feed is not None:
+            self._unsubscribe()
             self._leases.cancel()
             self._feed.close()
 

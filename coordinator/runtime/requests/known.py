@@ -65,9 +65,10 @@ class KnownRequests:
     def deployments(self) -> Registry:
         return self._registry
 
-    def subscribe_deployments(self, callback: Callable[[], None]) -> None:
+    def subscribe_deployments(self, callback: Callable[[], None]) -> Callable[[], None]:
         with self._moved:
             self._registry_subscribers = (*self._registry_subscribers, callback)
+        return lambda: self._unsubscribe_deployments(callback)
 
     @property
     def active_count(self) -> int:
@@ -135,3 +136,7 @@ class KnownRequests:
     def _unsubscribe(self, callback: Callable[[str], None]) -> None:
         with self._moved:
             self._subscribers = tuple(other for other in self._subscribers if other is not callback)
+
+    def _unsubscribe_deployments(self, callback: Callable[[], None]) -> None:
+        with self._moved:
+            self._registry_subscribers = tuple(other for other in self._registry_subscribers if other is not callback)

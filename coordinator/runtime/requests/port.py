@@ -35,7 +35,7 @@ class Requests(Protocol):
     def deployments(self) -> Registry:
         """The registry of deployments."""
 
-    def subscribe_deployments(self, callback: Callable[[], None]) -> None:
+    def subscribe_deployments(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` whenever the registry has changed, as `subscribe` does."""
 
     @property
