@@ -180,6 +180,8 @@ class PartitionInfo(msgspec.Struct, kw_only=True):
     records: int = 0
     """Applied by the present owner."""
     longest_step_us: int = 0
+    unpublished: int = 0
+    """What it has sent and the log has not acknowledged."""
     snapshot_position: int | None = None
     """What has applied the newest snapshot; None without one."""
     snapshot_at: str | None = None

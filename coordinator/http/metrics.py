@@ -47,6 +47,9 @@ METRICS: Final = (
     Described(
         "coordinator_partition_longest_step_seconds", "gauge", _PARTITION, "Longest run of records of the present owner"
     ),
+    Described(
+        "coordinator_partition_unpublished", "gauge", _PARTITION, "Outbox entries that the log has not acknowledged"
+    ),
     Described("coordinator_partition_snapshot_age_seconds", "gauge", _PARTITION, "Age of its newest snapshot"),
     Described("coordinator_partition_snapshot_position", "gauge", _PARTITION, "Position of its newest snapshot"),
     Described(
@@ -189,6 +192,7 @@ def _values(view: PartitionView) -> dict[str, float]:
         "coordinator_partition_ticks_total": view.tick,
         "coordinator_partition_records_total": view.records,
         "coordinator_partition_longest_step_seconds": view.longest_step_us / 1e6,
+        "coordinator_partition_unpublished": view.unpublished,
         "coordinator_partition_snapshot_failures_total": view.snapshot_failures,
     }
     if view.snapshot_at is not None and view.snapshot_position is not None:

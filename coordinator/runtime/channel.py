@@ -34,6 +34,8 @@ class Standing(frames.Message, tag=2):
     """When that was made, in microseconds since the epoch."""
     snapshot_failures: int = 0
     """Snapshots that this worker could not make."""
+    unpublished: int = 0
+    """Entries of the outbox that the log has not acknowledged."""
 
 
 Told = Applied | Standing

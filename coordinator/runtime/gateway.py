@@ -288,6 +288,7 @@ class Gateway:
             backlog=summary.backlog,
             records=0 if standing is None else standing.records,
             longest_step_us=0 if standing is None else standing.longest_step_us,
+            unpublished=0 if standing is None else standing.unpublished,
             snapshot_position=None if standing is None else standing.snapshot_position,
             snapshot_at=None if standing is None or standing.snapshot_at is None else to_rfc3339(standing.snapshot_at),
             snapshot_failures=0 if standing is None else standing.snapshot_failures,

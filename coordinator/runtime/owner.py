@@ -1,4 +1,4 @@
-"""The loop that owns one partition: bounded run → apply → one commit → publish → tick.
+"""The loop that owns one partition: bounded run → apply → one commit → tell → publish → tick.
 
 `PartitionOwner.run` is the whole of it. Everything it does after the commit may be lost in a crash and is
 done again: publishing starts over at the lowest unacknowledged number, a tick that was not applied is
@@ -83,7 +83,13 @@ class PartitionOwner:
         self._awaited_since_us = 0
         self._lags = False
         self._said_skewed = False
+        self._publisher = Publisher(log, partition)
         self._logger = structlog.get_logger().bind(partition=partition)
+
+    @property
+    def unpublished(self) -> int:
+        """How many entries of its outbox the log has not acknowledged."""
+        return self._publisher.unpublished
 
     @property
     def behind(self) -> int:
@@ -174,7 +180,6 @@ class PartitionOwner:
         store.commit()
         committed_us, ended_us = thread_cpu_us(), monotonic_us()
         self.position = machine.state.position
-        self._publisher.publish(machine.take_outgoing())
         self._on_applied(self.partition, machine.state.position, answers)
         self.records += len(records)
         self.ticks += ticked
@@ -185,6 +190,7 @@ class PartitionOwner:
             self._sizer.took((ticks_us + commit_us) // ticked, ended_us, filled=filled)
         if len(records) > ticked:
             self._sizer.saw_command(ended_us)
+        self._publisher.publish(machine.take_outgoing())  # last: it may wait, or fail, and all above is true by now
 
     # -- ticks -----------------------------------------------------------------------------------------------
 
@@ -256,7 +262,6 @@ class PartitionOwner:
         verify_position(log, machine, bounds)
         self._store, self._machine = store, machine
         self._sizer = TickSizer()
-        self._publisher = Publisher(log, partition)
         self._caught_up_at = bounds.end
         self.position = machine.state.position
         self._appended_tick, self._awaited_since_us = machine.state.tick, 0

@@ -3,12 +3,17 @@
 What a run has sent is handed to the log after the run's commit and forgotten in the store once the log has
 it. When an append fails, what follows it waits until all that is under way has come back, and publishing
 starts over at the lowest number that is not acknowledged; receivers drop what they had.
+
+While more than OUTBOX_UNPUBLISHED_MAX entries are not acknowledged the outbox is full: its partition waits, and applies
+nothing. That is said once, and again only after the outbox has been half empty.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple
+
+import structlog
 
 from coordinator.logs.port import Entry, Log, LogError, Stream
 from coordinator.model import limits
@@ -36,10 +41,16 @@ class Publisher:
         self._partition = partition
         self._under_way: deque[_UnderWay] = deque()
         self._to_trim: dict[int, int] = {}
+        self._said_full = False
+        self._logger = structlog.get_logger().bind(partition=partition)
         self.unpublished = 0
+        """Entries that the log has not acknowledged."""
 
     def publish_stored(self, store: Store) -> None:
-        """At a take-over: publish whatever the store still keeps."""
+        """At a take-over: begin anew, with whatever the store still keeps."""
+        self._under_way.clear()
+        self._to_trim.clear()
+        self.unpublished = 0
         for destination in store.outbox_destinations():
             above = 0
             while entries := store.outbox_list(destination, above, _ENTRIES_MAX):
@@ -57,6 +68,7 @@ class Publisher:
         if start < len(outgoing):
             self._submit(outgoing[start:])
         while self.unpublished > limits.OUTBOX_UNPUBLISHED_MAX:
+            self._say_full()
             self.settle(wait=True)
 
     def _submit(self, outgoing: Sequence[Outgoing]) -> None:
@@ -86,6 +98,17 @@ class Publisher:
                 raise error if isinstance(error, LogError) else LogError(str(error))
             self._to_trim.update(item.newest)
             self.unpublished -= item.entries
+        if self._said_full and self.unpublished <= limits.OUTBOX_UNPUBLISHED_MAX // 2:
+            self._said_full = False
+            self._logger.info("outbox has room again", unpublished=self.unpublished)
+
+    def _say_full(self) -> None:
+        if not self._said_full:
+            self._said_full = True
+            self._logger.warning(
+                "outbox full: the partition waits until the log has acknowledged what it was sent",
+                unpublished=self.unpublished,
+            )
 
     def trim(self, store: Store) -> None:
         """Inside a transaction: forget what was acknowledged."""

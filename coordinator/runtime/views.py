@@ -186,6 +186,8 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """Applied by the present owner."""
     longest_step_us: int
     """The longest run of the present owner, in microseconds."""
+    unpublished: int
+    """What it has sent, to the log, that is not acknowledged."""
     snapshot_position: int | None
     """What has applied the newest snapshot that it knows of; None without one."""
     snapshot_at: str | None

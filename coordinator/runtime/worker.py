@@ -84,6 +84,7 @@ class Worker:
                 owner.ticks,
                 owner.longest_step_us,
                 *kept,
+                unpublished=owner.unpublished,
             )
         )
 

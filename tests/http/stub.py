@@ -326,6 +326,7 @@ class StubGateway:
                 backlog=4,
                 records=40,
                 longest_step_us=2_500,
+                unpublished=5,
                 snapshot_position=None,
                 snapshot_at=None,
                 snapshot_failures=0,

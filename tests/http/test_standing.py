@@ -170,6 +170,7 @@ def test_partitions_are_measured() -> None:
     assert found["coordinator_partition_ticks_total", one] == 12
     assert found["coordinator_partition_records_total", one] == 40
     assert found["coordinator_partition_longest_step_seconds", one] == 0.0025
+    assert found["coordinator_partition_unpublished", one] == 5
     assert found["coordinator_partition_up", one] == 1
 
 

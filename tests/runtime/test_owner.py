@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from coordinator.logs.embedded import EmbeddedLog
-from coordinator.logs.port import Bounds, Entry, Log, Stream
+from coordinator.logs.port import Bounds, Entry, Log, LogError, Stream
 from coordinator.model import limits, messages
 from coordinator.model.filters import Filter
 from coordinator.runtime.clock import wall_clock_us
@@ -163,3 +163,48 @@ def test_a_tick_that_never_came_is_appended_again(log: EmbeddedLog, tmp_path: Pa
     )
     owner.run()
     assert (owner.failure, watched.lost, owner.ticks) == (None, 1, 1)
+
+
+class Refusing:
+    """A log that fails the first append of deliveries."""
+
+    def __init__(self, log: EmbeddedLog) -> None:
+        self._log = log
+        self._refused = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def submit(self, entries: Sequence[Entry]) -> "Future[list[int]]":
+        if entries[0].stream is not Stream.DELIVERIES or self._refused:
+            return self._log.submit(entries)
+        self._refused = True
+        failed: Future[list[int]] = Future()
+        failed.set_exception(LogError("nobody takes it"))
+        return failed
+
+
+def test_what_was_applied_is_answered_though_the_outbox_is_full_and_cannot_be_published(
+    log: EmbeddedLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "OUTBOX_UNPUBLISHED_MAX", 0)
+    log.append([invoke(1)])
+    answered: list[int] = []
+    positions: list[int] = []
+
+    def taken_over() -> None:
+        positions.append(owner.position)
+        if len(positions) == 2:
+            owner.stop()
+
+    owner = PartitionOwner(
+        cast(Log, Refusing(log)),
+        partial(SqliteStore, tmp_path / "partition-0.sqlite"),
+        0,
+        on_applied=lambda _partition, _position, answers: answered.extend(answer.code for answer in answers),
+        on_taken_over=taken_over,
+    )
+    owner.run()
+    assert (positions, answered) == ([-1, 0], [200])
+    assert log.bounds(Stream.DELIVERIES, 0).end == 1, "published at the next take-over"
+    assert (owner.failure, owner.unpublished) == (None, 0)

@@ -104,7 +104,16 @@ class _Owned:
         one = self._owner
         kept = self._stores.kept(one.partition)
         self._telling.tell(
-            Standing(one.partition, self.took_over, one.failure, one.records, one.ticks, one.longest_step_us, *kept)
+            Standing(
+                one.partition,
+                self.took_over,
+                one.failure,
+                one.records,
+                one.ticks,
+                one.longest_step_us,
+                *kept,
+                unpublished=one.unpublished,
+            )
         )
 
     def end(self) -> None:
