@@ -375,15 +375,16 @@ def test_a_log_that_was_trimmed_too_far_stops_it_loudly(scene: KafkaScene) -> No
 
 
 def test_topics_that_are_made_anew_under_it_stop_it_loudly(scene: KafkaScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that Faust does not read, and while there is nothing to append to them."""
     monkeypatch.setattr(adapter, "LOOK_EVERY_S", 0.1)
     scene.live.close()
     scene.log.close()
     scene.log = KafkaLog(scene.settings)
     role = scene.start()
     scene.until_active()
-    admin.make_anew(scene.settings, PARTITIONS, scene.settings.topic(Stream.REQUESTS))
+    admin.make_anew(scene.settings, PARTITIONS, scene.settings.topic(Stream.COMMANDS))
     until_failed(role)
-    assert "requests at" in str(role.failure)
+    assert "commands at" in str(role.failure)
     assert "was made anew" in str(role.failure)
     assert role.tenure is None
 
