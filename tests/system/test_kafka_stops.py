@@ -61,6 +61,12 @@ def unready(of: System) -> str:
     return "" if response.status_code == 200 else str(response.json()["detail"])
 
 
+def all_stand_still(process: Process) -> bool:
+    """Whether both partitions of the process do, as it says itself."""
+    text = process.http.get("/ready").text
+    return all(f"partition {number} stands still" in text for number in range(2))
+
+
 def fails_to_start(of: System, process: Process) -> str:
     """The one sentence with which it ends."""
     process.start()
@@ -101,7 +107,7 @@ def test_topics_that_are_made_anew_stop_everything_and_to_begin_anew_works(of: S
         # And while they are down.
         assert [process.stop() for process in (worker, front)] == [0, 0]
         worker.start()
-        eventually(lambda: answers(worker) and "partition 1 stands still" in worker.http.get("/ready").text)
+        eventually(lambda: answers(worker) and all_stand_still(worker), within_s=PATIENCE_S, says=of.said)
         detail = worker.http.get("/ready").json()["detail"]
         assert "partition 0 stands still: the store belongs to partition 0 of 2 of log" in detail
         assert "or an empty one" in detail
@@ -172,7 +178,8 @@ def test_a_log_that_was_trimmed_too_far_stops_its_partition_and_a_newer_snapshot
     with_the_old_stores()
     before = stored(process)
     of.front(process.start())
-    eventually(lambda: answers(process) and "partition 1 stands still" in unready(of), within_s=PATIENCE_S)
+    eventually(lambda: answers(process) and all_stand_still(process), within_s=PATIENCE_S, says=of.said)
+    eventually(lambda: all(one["failure"] for one in of.http.get("/partitions").json()), says=of.said)
     says = "records are missing; start again with --snapshots"
     for number in range(2):
         assert f"partition {number} stands still: partition {number} is applied up to position" in unready(of)
