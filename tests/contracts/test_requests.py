@@ -5,6 +5,7 @@ One coordinator serves all the tests here, so each has names of its own.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 
@@ -84,6 +85,19 @@ def test_a_guard_is_decided_on_the_log(scene: Scene, id: str) -> None:
 
 def test_waiting_for_what_is_not_there_ends_with_the_time(scene: Scene) -> None:
     assert not scene.role.wait_applied(1_000_000, 0.05)
+
+
+def test_an_event_loop_waits_for_the_record_that_was_meant(scene: Scene, id: str) -> None:
+    async def wait() -> None:
+        position = await asyncio.to_thread(scene.append, submit(id))
+        beyond = asyncio.wrap_future(scene.role.applied(position + 1_000_000))
+        await asyncio.wrap_future(scene.role.applied(position))
+        assert scene.role.get(id) is not None
+        assert not beyond.done()
+        beyond.cancel()
+
+    asyncio.run(wait())
+    until_ended(scene, id)
 
 
 def test_what_it_tells_is_numbered_and_ends_with_the_end(scene: Scene, id: str) -> None:

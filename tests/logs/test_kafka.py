@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,8 +13,10 @@ from aiokafka.admin import NewTopic
 
 from coordinator.logs.kafka import KafkaLog, KafkaSettings
 from coordinator.logs.kafka import log as adapter
+from coordinator.logs.kafka.appends import QUEUED_BYTES_MAX
 from coordinator.logs.kafka.topics import create_or_verify
 from coordinator.logs.port import Entry, LogError, LogReplacedError, LogUnreachableError, Record, Stream
+from coordinator.model.limits import LOG_VALUE_BYTES_MAX
 from tests.kafka import admin
 from tests.kafka.broker import Broker, free_port
 
@@ -80,6 +83,17 @@ class TestOthers:
         with closing(KafkaLog(topics(kafka, **{"compression.type": "gzip"}))) as log:
             log.append([Entry(Stream.COMMANDS, 0, b"x" * 1_000)] * 500)
             assert read(log)[499].value == b"x" * 1_000
+
+    @pytest.mark.parametrize("codec", ["gzip", "lz4", "snappy", "zstd"])
+    def test_whatever_others_compress_with_is_read(self, settings: KafkaSettings, log: KafkaLog, codec: str) -> None:
+        async def produce() -> None:
+            producer = AIOKafkaProducer(**settings.client(), compression_type=codec)
+            await producer.start()
+            await producer.send_and_wait(settings.topic(Stream.REQUESTS), codec.encode() * 1_000, partition=0)
+            await producer.stop()
+
+        asyncio.run(produce())
+        assert [record.value for record in read(log, Stream.REQUESTS)] == [codec.encode() * 1_000]
 
     def test_positions_stay_dense_where_somebody_used_transactions(
         self, settings: KafkaSettings, log: KafkaLog
@@ -213,3 +227,48 @@ class TestBrokerAway:
             assert found[0] == b"before"
             assert found[-1] == b"after"
             assert set(found) <= {b"before", b"late", b"after"}
+
+    def test_what_has_failed_is_not_kept_until_the_broker_is_back(self, own: Broker) -> None:
+        times = {"delivery.timeout.ms": "1000"}
+        with closing(KafkaLog(KafkaSettings(own.bootstrap, topics(own.bootstrap).properties | times))) as log:
+            append_surely(log, b"before")
+            own.pause()
+            try:
+                value = b"queued behind what is under way and what does not fit beside it"
+                kept = sys.getrefcount(value)
+                largest = bytes(LOG_VALUE_BYTES_MAX)
+                for failed in [log.submit(command(each)) for each in (largest, largest, value)]:
+                    assert isinstance(failed.exception(PATIENCE_S), LogUnreachableError)
+                deadline = time.monotonic() + PATIENCE_S
+                while sys.getrefcount(value) > kept:
+                    assert time.monotonic() < deadline
+            finally:
+                own.resume()
+
+    def test_an_event_loop_is_refused_what_a_thread_would_wait_for(self, own: Broker) -> None:
+        a_lot = [Entry(Stream.COMMANDS, 0, bytes(1_000_000))]
+        with closing(KafkaLog(topics(own.bootstrap))) as log:
+            append_surely(log, b"before")
+            own.pause()
+
+            async def submit_without_end() -> None:
+                for _ in range(2 * QUEUED_BYTES_MAX // 1_000_000):
+                    log.submit(a_lot)
+
+            try:
+                with pytest.raises(LogError, match="too much to take"):
+                    asyncio.run(submit_without_end())
+            finally:
+                own.resume()
+
+    def test_closing_does_not_wait_for_a_broker_that_hangs(self, own: Broker) -> None:
+        log = KafkaLog(topics(own.bootstrap, **{"delivery.timeout.ms": "300000"}))
+        append_surely(log, b"before")
+        own.pause()
+        try:
+            under_way = log.submit(command(b"under way"))
+            log.close()
+            with pytest.raises(LogUnreachableError, match="closed before the brokers had answered"):
+                under_way.result(0)
+        finally:
+            own.resume()

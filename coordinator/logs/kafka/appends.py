@@ -4,7 +4,7 @@ While a batch is on its way, what is submitted gathers behind it, so the load it
 producer is idempotent and waits for all replicas in sync, and it repeats a batch until the brokers have taken it or
 have refused it for good; so what one partition gets is in the order of the submits, once.
 
-An append that has taken `delivery.timeout.ms` fails to whoever waits for it. What of it had not left is never sent;
+An append that has taken `delivery.timeout.ms` fails to whoever waits for it. What of it had not left is let go of;
 what had left may still turn up, since the producer goes on trying, ahead of whatever is submitted later. After a
 refusal the numbers by which brokers know repetitions no longer fit, so what is queued for that partition fails too,
 and a new producer begins.
@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from coordinator.logs.kafka.errors import as_log_error, errors_of
 from coordinator.logs.kafka.loop import Loop
 from coordinator.logs.kafka.settings import KafkaSettings
-from coordinator.logs.port import Entry, LogError, Stream
+from coordinator.logs.port import Entry, LogError, LogUnreachableError, Stream
 from coordinator.model.limits import LOG_VALUE_BYTES_MAX
 
 RECORD_OVERHEAD_BYTES: Final = 1_024
@@ -35,6 +35,7 @@ QUEUED_BYTES_MAX: Final = 64 << 20
 """What may be under way; an append that finds more waits."""
 ENTRY_OVERHEAD_BYTES: Final = 100
 
+_CLOSE_S: Final = 3.0
 _STOP_S: Final = 1.0
 
 _logger: Final = structlog.get_logger()
@@ -83,17 +84,31 @@ class Room:
         self._condition = threading.Condition()
 
     def take(self, weight: int) -> None:
-        """Wait until there is room, then take it."""
+        """Wait until there is room, then take it. Raises LogError where there is none and an event loop would wait."""
         with self._condition:
-            if not self._loop.is_current:
-                self._condition.wait_for(lambda: self._used == 0 or self._used + weight <= QUEUED_BYTES_MAX)
+            if not self._loop.is_current and not self._fits(weight):
+                if _in_event_loop():
+                    raise LogError("the brokers have too much to take already; try again in a moment")
+                self._condition.wait_for(lambda: self._fits(weight))
             self._used += weight
+
+    def _fits(self, weight: int) -> bool:
+        return self._used == 0 or self._used + weight <= QUEUED_BYTES_MAX
 
     def give_back(self, weight: int) -> None:
         """Room that was taken is free."""
         with self._condition:
             self._used -= weight
             self._condition.notify_all()
+
+
+def _in_event_loop() -> bool:
+    """Whether the caller is in some event loop, which must not be held up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Appends:
@@ -131,8 +146,12 @@ class Appends:
         await self.producer()
 
     async def close(self) -> None:
-        """Wait until whoever has submitted something knows what became of it, then disconnect."""
+        """Wait a little for what is under way; fail what is left, which may still turn up; then disconnect."""
         waiting = [asyncio.wrap_future(append.done) for append in self._under_way]
+        if waiting:
+            await asyncio.wait(waiting, timeout=_CLOSE_S)
+        for append in [*self._under_way]:
+            append.failed(LogUnreachableError("the log was closed before the brokers had answered"))
         await asyncio.gather(*waiting, return_exceptions=True)
         if self._producer is not None:
             # What is left on its way has failed to its callers already, and is waited for no longer.
@@ -167,16 +186,20 @@ class Appends:
     def _put(self, entries: Sequence[Entry], append: _Append) -> None:
         self._under_way.add(append)
         append.done.add_done_callback(lambda _: self._under_way.discard(append))
-        append.expiry = asyncio.get_running_loop().call_later(self._timeout_s, self._expire, append)
+        lanes = set()
         for place, (stream, partition, value) in enumerate(entries):
             lane = self._lanes.get((stream, partition))
             if lane is None:
                 topic = TopicPartition(self._settings.topic(stream), partition)
                 lane = self._lanes[stream, partition] = _Lane(self, self._settings, topic)
             lane.put(_Queued(value, append, place))
+            lanes.add(lane)
+        append.expiry = asyncio.get_running_loop().call_later(self._timeout_s, self._expire, append, lanes)
 
-    def _expire(self, append: _Append) -> None:
+    def _expire(self, append: _Append, lanes: "Iterable[_Lane]") -> None:
         append.failed(as_log_error(self._settings, "appending", TimeoutError()))
+        for lane in lanes:
+            lane.let_go()
 
 
 class _Lane:
@@ -195,6 +218,11 @@ class _Lane:
         self._queue.append(queued)
         if self.task is None:
             self.task = asyncio.ensure_future(self._send_all())
+
+    def let_go(self) -> None:
+        """Forget what has failed while it was queued. What was queued first fails first, so it is in front."""
+        while self._queue and self._queue[0].append.done.done():
+            self._queue.popleft()
 
     async def _send_all(self) -> None:
         # Everything that is submitted in this turn of the loop goes into the first batch.

@@ -147,7 +147,7 @@ class KafkaLog:
         return self._call(self._tail(stream, partition).wait(position, timeout_s))
 
     def close(self) -> None:
-        """The port's close. Takes no longer than `delivery.timeout.ms`, whatever the brokers do."""
+        """The port's close. Takes some seconds at most, whatever the brokers do."""
         if self._closed:
             return
         self._closed = True

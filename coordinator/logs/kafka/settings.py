@@ -33,7 +33,7 @@ KNOWN: Final = {
     "retry.backoff.ms": "pause before a request is repeated; 100",
     "metadata.max.age.ms": "how often leaders are looked up though nothing has failed; 300000",
     "connections.max.idle.ms": "after which an unused connection is closed; 540000",
-    "compression.type": "none (default) or gzip",
+    "compression.type": "none (default), gzip, snappy, lz4 or zstd",
     "session.timeout.ms": "silence after which a process counts as gone, and its partitions go to others; 10000",
     "heartbeat.interval.ms": "how often a process says that it lives; 3000",
     "group.instance.id": "name of this process, for a static membership: it keeps its partitions over a restart",
@@ -95,7 +95,7 @@ class KafkaSettings:
                 raise SettingsError(f"there is no Kafka setting {name}; there are {', '.join(KNOWN)}")
         self._one_of("security.protocol", _PROTOCOLS)
         self._one_of("sasl.mechanism", _MECHANISMS)
-        self._one_of("compression.type", ("none", "gzip"))
+        self._one_of("compression.type", ("none", "gzip", "snappy", "lz4", "zstd"))
         self._one_of("ssl.endpoint.identification.algorithm", ("https", ""))
         for kind in ("ssl.truststore", "ssl.keystore"):
             if f"{kind}.location" in self.properties and self.properties.get(f"{kind}.type") != "PEM":

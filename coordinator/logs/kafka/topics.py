@@ -65,6 +65,7 @@ class Wanted(NamedTuple):
             "unclean.leader.election.enable": "false",
             "min.insync.replicas": str(self.min_in_sync),
             "max.message.bytes": str(BATCH_BYTES_MAX),
+            "compression.type": "producer",
         }
 
     @property

@@ -21,5 +21,8 @@ async def ask(log: Log, requests: Requests, message: messages.Message) -> None:
         [position] = await asyncio.wrap_future(log.submit([entry]))
     except LogError as error:
         raise UnavailableError(f"the log takes no appends now: {error}") from error
-    if not await asyncio.to_thread(requests.wait_applied, position, ANSWER_TIMEOUT_S):
-        raise UnavailableError("the coordinator did not take the request in time; ask for it again")
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            await asyncio.wrap_future(requests.applied(position))
+    except TimeoutError:
+        raise UnavailableError("the coordinator did not take the request in time; ask for it again") from None

@@ -4,8 +4,12 @@ A role derives from it and calls `_show` with what has changed, once that is saf
 a crash could take back.
 """
 
+import heapq
+import itertools
+import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Final
 
@@ -36,6 +40,9 @@ class KnownRequests:
         self._over = False
         self._subscribers: tuple[Callable[[str], None], ...] = ()
         self._registry_subscribers: tuple[Callable[[], None], ...] = ()
+        self._waiting: list[tuple[int, int, Future[None]]] = []
+        """Who waits, for which position, as a heap; the number in between only keeps two of one position apart."""
+        self._count = itertools.count()
         self._moved = threading.Condition()
         """Guards what other threads look at; notified after each change."""
 
@@ -48,14 +55,25 @@ class KnownRequests:
             known = [request for request in self._requests.values() if request.submission is not None]
         return sorted(known, key=lambda request: (-request.submitted_at, request.id))
 
-    def wait_applied(self, position: int, timeout_s: float) -> bool:
+    def applied(self, position: int) -> "Future[None]":
+        waiting: Future[None] = Future()
         with self._moved:
-            self._moved.wait_for(lambda: self._next[Stream.REQUESTS] > position or self._over, timeout_s)
             if self._next[Stream.REQUESTS] > position:
-                return True
-            if self._over:
-                raise UnavailableError(f"the coordinator has stopped: {self._failure or 'it was closed'}")
+                waiting.set_result(None)
+            elif self._over:
+                waiting.set_exception(self._stopped())
+            else:
+                heapq.heappush(self._waiting, (position, next(self._count), waiting))
+        return waiting
+
+    def wait_applied(self, position: int, timeout_s: float) -> bool:
+        waiting = self.applied(position)
+        try:
+            waiting.result(timeout_s)
+        except TimeoutError:
+            waiting.cancel()
             return False
+        return True
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         with self._moved:
@@ -106,7 +124,10 @@ class KnownRequests:
                 self._active.discard(id)
             registered = registry is not None and registry is not self._registry
             self._registry = registry or self._registry
+            seen = [*self._take_waiting(self._next[Stream.REQUESTS])]
             self._moved.notify_all()
+        for waiting in seen:
+            waiting.set_result(None)
         for id in ids:
             self._tell(partial(callback, id) for callback in self._subscribers)
         if registered:
@@ -117,7 +138,20 @@ class KnownRequests:
         with self._moved:
             self._failure = self._failure or failure
             self._over = True
+            left = [*self._take_waiting()]
             self._moved.notify_all()
+        for waiting in left:
+            waiting.set_exception(self._stopped())
+
+    def _take_waiting(self, below: float = math.inf) -> "Iterator[Future[None]]":
+        """Those who wait for positions below this one, and have not gone away."""
+        while self._waiting and self._waiting[0][0] < below:
+            _, _, waiting = heapq.heappop(self._waiting)
+            if waiting.set_running_or_notify_cancel():
+                yield waiting
+
+    def _stopped(self) -> UnavailableError:
+        return UnavailableError(f"the coordinator has stopped: {self._failure or 'it was closed'}")
 
     def _know(self, request: Request) -> None:
         self._requests[request.id] = request

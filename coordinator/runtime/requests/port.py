@@ -4,6 +4,7 @@ Whoever wants something changed appends a record to `requests`, waits until it i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Protocol
 
 from coordinator.logs.port import Stream
@@ -20,11 +21,14 @@ class Requests(Protocol):
     def list(self) -> Sequence[Request]:
         """All requests that are remembered, the last submitted first."""
 
-    def wait_applied(self, position: int, timeout_s: float) -> bool:
-        """Wait until what the record at `position` of `requests` does is seen here; false when time is up.
+    def applied(self, position: int) -> "Future[None]":
+        """Is done once what the record at `position` of `requests` does is seen here.
 
-        Raises UnavailableError when nothing more will be seen.
+        Fails with UnavailableError when nothing more will be seen. May be cancelled.
         """
+
+    def wait_applied(self, position: int, timeout_s: float) -> bool:
+        """`applied`, waited for by a thread; false when time is up."""
 
     def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call `callback` with the id of each request that has changed, once that is seen; what ends that is returned.
