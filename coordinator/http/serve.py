@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
+import structlog
 import uvicorn
 
 from coordinator.http.app import create_app
@@ -21,6 +25,7 @@ from coordinator.runtime.serve_on_kafka import running_on_kafka
 from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _SHUTDOWN_S = 3
+_STOP_S = 9.5
 _OWNERS_S = 10
 _LOOK_S = 0.02
 
@@ -77,7 +82,8 @@ async def _serve(settings: Settings, sockets: list[socket.socket]) -> None:
             lifespan="off",
             timeout_graceful_shutdown=_SHUTDOWN_S,
         )
-        await _Server(config, parts).serve(sockets)
+        stop_s = None if settings.kafka is None else _STOP_S
+        await _Server(config, parts, stop_s).serve(sockets)
 
 
 @contextlib.asynccontextmanager
@@ -99,11 +105,24 @@ class _Server(uvicorn.Server):
 
     uvicorn raises the signal again once it has shut down, which ends the process before the system is closed. And it
     waits for requests that are under way, so those that may last are ended first.
+
+    On Kafka much of what is ended in order waits for brokers, one thing after the other. So there is one deadline for
+    all of it, after which the process ends as it would in a crash: what is not done by then is done again.
     """
 
-    def __init__(self, config: uvicorn.Config, running: Running) -> None:
+    def __init__(self, config: uvicorn.Config, running: Running, stop_s: float | None = None) -> None:
+        """`stop_s` is how long the process may take to end once it is told to; None is as long as it takes."""
         super().__init__(config)
         self._running = running
+        self._stop_s = stop_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal to end has come."""
+        if self._stop_s is not None and not self.should_exit:
+            deadline = threading.Timer(self._stop_s, _end_process, (self._stop_s,))
+            deadline.daemon = True
+            deadline.start()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, after every partition was taken over or stands still: who is answered need not come again.
@@ -135,6 +154,11 @@ class _Server(uvicorn.Server):
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+
+def _end_process(after_s: float) -> None:
+    structlog.get_logger().warning("stopped_before_all_was_ended", after_s=after_s)
+    os._exit(0)
 
 
 def _bound(listen: str) -> list[socket.socket]:

@@ -215,3 +215,26 @@ def test_brokers_that_are_gone_are_said_to_be_and_waited_for(own_brokers: None, 
             assert ids <= {one["id"] for one in of.list("service=Waits&status=completed")}
     finally:
         broker.stop()
+
+
+def test_every_process_ends_in_time_while_the_brokers_hang(own_brokers: None, tmp_path: Path) -> None:
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker")
+    broker.start()
+    try:
+        with System(tmp_path / "system", broker.bootstrap, partitions=2) as of:
+            # Appends would be waited for far beyond the end of this test.
+            patient = {"delivery_timeout_ms": "600000", "request_timeout_ms": "300000"}
+            worker = of.process_with("partitions", **patient).start()
+            front = of.process_with("requests,http", **patient).start()
+            of.front(front)
+            eventually(of.is_ready, within_s=PATIENCE_S, says=of.said)
+            of.send("Waits/on")
+            broker.pause()
+            with pytest.raises(httpx.TimeoutException):
+                of("POST", "/services/Waits/on/send", timeout=1)
+            assert [process.stop() for process in (worker, front)] == [0, 0], of.said()
+            assert "stopped_before_all_was_ended" in front.events()
+            broker.resume()
+    finally:
+        broker.stop()
