@@ -151,12 +151,15 @@ class OwnedPartitions:
         self._owned: dict[int, _Owned] = {}
         self._changing: dict[int, asyncio.Task[None]] = {}
         self._doubted = False
+        self._closing = False
         self.takeovers = 0
         """How often a partition was taken over."""
         self._logger = structlog.get_logger()
 
     def own(self, partitions: frozenset[int]) -> None:
-        """From now on own these and no others."""
+        """From now on own these and no others. While all of them end, nothing is begun any more."""
+        if self._closing:
+            return
         self._wanted = partitions
         self._doubted = False
         for number in partitions | self._owned.keys():
@@ -255,6 +258,7 @@ class OwnedPartitions:
     async def close(self) -> None:
         """End all of them."""
         self.own(frozenset())
+        self._closing = True
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._changing.values())
 

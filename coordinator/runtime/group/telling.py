@@ -67,10 +67,6 @@ class Telling:
         self._standings.pop(partition, None)
         self._positions.pop(partition, None)
 
-    def standing(self, partition: int) -> Standing | None:
-        """The newest word of how the partition stands."""
-        return self._standings.get(partition)
-
     async def listen(self) -> AsyncGenerator[bytes, None]:
         """Frames, until the listener is too slow or the process ends; an empty one now and then as a sign of life."""
         listener = _Listener()

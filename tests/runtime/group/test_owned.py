@@ -156,6 +156,20 @@ def test_what_fails_when_a_partition_comes_or_goes_is_said_and_stops_nothing(
     asyncio.run(scene())
 
 
+def test_what_is_assigned_to_a_process_that_is_ending_is_not_taken_over(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with owning(tmp_path) as (owned, _):
+            owned.own(frozenset((0,)))
+            await until(lambda: owned.unready() == [])
+            closing = asyncio.create_task(owned.close())
+            await asyncio.sleep(0)
+            owned.own(frozenset((0, 1)))  # the other process has left the group first
+            await closing
+            assert (owned.wanted, owned.takeovers, owned._owned) == (frozenset(), 1, {})
+
+    asyncio.run(scene())
+
+
 def test_in_doubt_nothing_is_answered_until_it_is_said_whose_the_partitions_are(tmp_path: Path) -> None:
     async def scene() -> None:
         async with owning(tmp_path) as (owned, _):
