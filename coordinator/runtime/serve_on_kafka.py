@@ -7,7 +7,6 @@ commands and waits for what their owners say. A process that only owns partition
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection
-from dataclasses import replace
 
 import structlog
 
@@ -17,7 +16,7 @@ from coordinator.model.errors import CallerError
 from coordinator.runtime.clock import wall_clock_us
 from coordinator.runtime.errors import UnavailableError
 from coordinator.runtime.gateway import Gateway
-from coordinator.runtime.group.directory import Directory, client_id
+from coordinator.runtime.group.directory import Directory, answering_at
 from coordinator.runtime.group.membership import group
 from coordinator.runtime.group.remote_owners import RemoteOwners
 from coordinator.runtime.group.sessions import SessionsOfGroup
@@ -46,8 +45,7 @@ async def running_on_kafka(
     Raises LogError when no broker answers or the topics are not there, CallerError when the topics have another number
     of partitions than is asked for, or the data directory or the place of the snapshots cannot be used.
     """
-    # Brokers show the name, and it is by this name that the others find this process.
-    settings = replace(settings, properties={**settings.properties, "client.id": client_id(address)})
+    settings = answering_at(settings, address)  # it is by this name that the others find this process
     data.make()
     if snapshots is not None:
         SnapshotArchive(snapshots.place, make=True)

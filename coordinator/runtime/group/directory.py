@@ -1,9 +1,10 @@
 """Who is in a consumer group, as the brokers say: the only registry of processes that there is.
 
-A member's client id is `coordinator@HOST:PORT`, where that process answers, so the description of a group tells both
-who owns a partition and where it is to be asked.
+A member's client id is NAME@HOST:PORT: a name that users may choose, and where that process answers. So the description
+of a group tells both who owns a partition and where it is to be asked.
 """
 
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -20,7 +21,6 @@ from coordinator.logs.kafka.errors import errors_of
 from coordinator.logs.kafka.settings import KafkaSettings
 from coordinator.logs.port import Stream
 
-_CLIENT: Final = "coordinator@"
 _SETTLED: Final = frozenset(("Stable", "Empty", "Dead"))
 """States in which what a group says of its members is whole."""
 
@@ -37,9 +37,10 @@ class Member(NamedTuple):
     """Of the stream that was asked for."""
 
 
-def client_id(address: str) -> str:
-    """The client id of a process that answers there."""
-    return _CLIENT + address
+def answering_at(settings: KafkaSettings, address: str) -> KafkaSettings:
+    """The settings of a process that answers there: its client id says so."""
+    name = f"{settings.client_id}@{address}"
+    return replace(settings, properties={**settings.properties, "client.id": name})
 
 
 class Directory:
@@ -72,9 +73,9 @@ class Directory:
         if state not in _SETTLED:
             return None
         return [
-            Member(client.removeprefix(_CLIENT), self._partitions(assignment))
+            Member(client.rpartition("@")[2], self._partitions(assignment))
             for _, client, _, _, assignment in map(_fields, members)
-            if client.startswith(_CLIENT)
+            if "@" in client
         ]
 
     async def close(self) -> None:

@@ -24,7 +24,6 @@ from aiokafka.errors import KafkaError
 
 from coordinator.logs.kafka.settings import KafkaSettings
 from coordinator.logs.port import Stream
-from coordinator.runtime.group.directory import client_id
 
 COMMIT_EVERY_S: Final = 5.0
 _POLL_MS: Final = 500
@@ -44,18 +43,16 @@ class Membership:
     def __init__(
         self,
         settings: KafkaSettings,
-        address: str,
         on_assigned: OnAssigned,
         positions: Callable[[], Mapping[int, int]],
     ) -> None:
-        """`address` is where this process answers; `positions` says up to where its partitions are applied."""
+        """`settings` name where this process answers; `positions` says up to where its partitions are applied."""
         self.rebalances = 0
         self.revoked = 0
         """Partitions that were given to another process."""
         self.joined = False
         """Whether the group has ever assigned something to this member, be it nothing."""
         self._settings = settings
-        self._address = address
         self._on_assigned = on_assigned
         self._positions = positions
         self._assigned: frozenset[int] = frozenset()
@@ -94,7 +91,7 @@ class Membership:
 
     def _consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
-            **self._settings.client() | {"client_id": client_id(self._address)},
+            **self._settings.client(),
             **self._settings.member(),
             group_id=group(self._settings),
             enable_auto_commit=False,

@@ -50,13 +50,13 @@ class Worker:
         address: str,
         snapshots: SnapshotPolicy | None = None,
     ) -> None:
-        """`address` is where others reach this process, HOST:PORT."""
+        """`address` is where others reach this process, HOST:PORT; `settings` name it."""
         self._address = address
         self._session_s = settings.ms("session.timeout.ms") / 1_000
         self._telling = Telling()
         self._stores = OwnedStores(data, log, snapshots)
         self._owned = OwnedPartitions(data, log, self._stores, self._telling)
-        self._membership = Membership(settings, address, self._assigned, lambda: self._owned.positions)
+        self._membership = Membership(settings, self._assigned, lambda: self._owned.positions)
         self._watch = Watch(Directory(settings, group(settings), Stream.COMMANDS))
         self._broken_imports = BrokenImports(log, self._owned)
         self._zombies = 0
