@@ -63,7 +63,12 @@ METRICS: Final = (
     Described("coordinator_worker_rebalances_total", "counter", (), "Assignments that the group has given it"),
     Described("coordinator_worker_takeovers_total", "counter", (), "Partitions that it has taken over"),
     Described("coordinator_worker_revoked_total", "counter", (), "Partitions that went from it to another process"),
-    Described("coordinator_worker_zombies_total", "counter", (), "Times it was away for longer than its session"),
+    Described(
+        "coordinator_worker_zombies_total",
+        "counter",
+        (),
+        "Times it was away until its session may be over",
+    ),
     Described("coordinator_kafka_up", "gauge", (), "1 while the brokers answer this process"),
     Described("coordinator_kafka_outages_total", "counter", (), "Times the brokers have ceased to answer it"),
     Described("coordinator_http_requests_total", "counter", ("route", "method", "code"), "Requests answered"),

@@ -18,7 +18,7 @@ SCHEME: Final = "kafka://"
 PREFIX_DEFAULT: Final = "coordinator."
 
 KNOWN: Final = {
-    "client.id": "the name under which brokers log this client; coordinator if not given. Processes of the server add @HOST:PORT",
+    "client.id": "under which brokers log this client; coordinator if not given; a server's processes add @HOST:PORT",
     "security.protocol": "PLAINTEXT (default), SSL, SASL_PLAINTEXT or SASL_SSL",
     "sasl.mechanism": "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512",
     "sasl.jaas.config": 'names the user: … required username="…" password="…";',

@@ -8,6 +8,9 @@ nearly all come back to where they were. Therefore nothing ends when partitions 
 assignment does not have them: a rebalance is felt only by those partitions that move. In between two processes may
 believe that they own one; that is harmless, since all that an owner appends is numbered.
 
+Whatever ends the membership, an error among it, leaves the group, and others get the partitions. So what this process
+owns is in doubt from then on, until it has joined again and is assigned something.
+
 Positions are committed for those who look at the group's lag; nothing here ever reads them.
 """
 
@@ -44,6 +47,7 @@ class Membership:
         self,
         settings: KafkaSettings,
         on_assigned: OnAssigned,
+        on_left: Callable[[], None],
         positions: Callable[[], Mapping[int, int]],
     ) -> None:
         """`settings` name where this process answers; `positions` says up to where its partitions are applied."""
@@ -51,9 +55,10 @@ class Membership:
         self.revoked = 0
         """Partitions that were given to another process."""
         self.joined = False
-        """Whether the group has ever assigned something to this member, be it nothing."""
+        """Whether it is a member to which the group has assigned something, be it nothing."""
         self._settings = settings
         self._on_assigned = on_assigned
+        self._on_left = on_left
         self._positions = positions
         self._assigned: frozenset[int] = frozenset()
         self._topic = settings.topic(Stream.COMMANDS)
@@ -78,16 +83,27 @@ class Membership:
 
     async def _run(self) -> None:
         while True:
-            consumer = self._consumer()
             try:
-                await consumer.start()
-                consumer.subscribe([self._topic], listener=_Listener(consumer, self._topic, self._was_assigned))
-                await self._remain(consumer)
+                await self._be_member()
             except (KafkaError, OSError) as error:
                 self._logger.warning("membership_failed", error=str(error) or type(error).__name__, after_s=_PAUSE_S)
-            finally:
-                await consumer.stop()
+            except Exception:
+                self._logger.exception("membership_failed", after_s=_PAUSE_S)
             await asyncio.sleep(_PAUSE_S)
+
+    async def _be_member(self) -> None:
+        consumer = self._consumer()
+        try:
+            await consumer.start()
+            consumer.subscribe([self._topic], listener=_Listener(consumer, self._topic, self._was_assigned))
+            await self._remain(consumer)
+        finally:
+            self.joined = False
+            self._on_left()
+            try:
+                await consumer.stop()
+            except Exception:  # it must not take the place of a cancellation
+                self._logger.exception("group_not_left")
 
     def _consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(

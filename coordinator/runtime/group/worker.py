@@ -1,12 +1,15 @@
 """The partitions role on Kafka: a member of the group, and the owners of what it is assigned.
 
-A process that was stopped for longer than its session (SIGSTOP, a suspended machine, a long pause for memory) is a
+A process that was stopped until its session was over (SIGSTOP, a suspended machine, a long pause for memory) is a
 zombie when it goes on: its partitions may belong to others, and it does not know. What its owners append is numbered
 and harms nobody, but what it would answer may be old. It notices by the clock that it was away, and answers no
-questions until the group says whose the partitions are.
+questions until the group says whose the partitions are. The session runs from the last heartbeat that has arrived, and
+not from when the process was stopped, so an absence that is shorter by two heartbeats raises the doubt already. A doubt
+without reason costs one question to the group.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncGenerator
 from typing import Any, Final, NamedTuple
@@ -27,6 +30,11 @@ from coordinator.runtime.snapshots.owned_stores import OwnedStores
 from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _CLOCK_EVERY_S: Final = 0.25
+
+
+def _clock_s() -> float:
+    """A clock that never goes back, and, where there is one, goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 class WorkerView(NamedTuple):
@@ -52,15 +60,19 @@ class Worker:
     ) -> None:
         """`address` is where others reach this process, HOST:PORT; `settings` name it."""
         self._address = address
-        self._session_s = settings.ms("session.timeout.ms") / 1_000
+        session_s, heartbeat_s = (
+            settings.ms(f"{name}.ms") / 1_000 for name in ("session.timeout", "heartbeat.interval")
+        )
+        self._away_s_max = max(session_s - 2 * heartbeat_s, session_s / 4)
+        """Away for longer than that, its session may be over."""
         self._telling = Telling()
         self._stores = OwnedStores(data, log, snapshots)
         self._owned = OwnedPartitions(data, log, self._stores, self._telling)
-        self._membership = Membership(settings, self._assigned, lambda: self._owned.positions)
+        self._membership = Membership(settings, self._assigned, self._owned.doubt, lambda: self._owned.positions)
         self._watch = Watch(Directory(settings, group(settings), Stream.COMMANDS))
         self._broken_imports = BrokenImports(log, self._owned)
         self._zombies = 0
-        self._here_at = time.monotonic()
+        self._here_at = _clock_s()
         """When this process was last known to run."""
         self._settling: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -98,7 +110,7 @@ class Worker:
     def unready(self) -> list[str]:
         """Why it does not own what it is to own; empty when it does."""
         if not self._membership.joined:
-            return ["this process is not a member of the group yet"]
+            return ["this process is not a member of the group"]
         return self._owned.unready()
 
     def view(self) -> WorkerView:
@@ -124,10 +136,10 @@ class Worker:
             await asyncio.sleep(_CLOCK_EVERY_S)
 
     def _notice(self) -> None:
-        """Notice when this process has been away for longer than its session lasts."""
-        now = time.monotonic()
+        """Notice when this process has been away for so long that its session may be over."""
+        now = _clock_s()
         away_s, self._here_at = now - self._here_at, now
-        if away_s <= self._session_s or not self._owned.wanted:
+        if away_s <= self._away_s_max or not self._owned.wanted:
             return
         self._zombies += 1
         self._owned.doubt()
@@ -136,16 +148,19 @@ class Worker:
             self._settling = asyncio.create_task(self._settle())
 
     async def _settle(self) -> None:
-        """Learn from the group what is still this process's, unless an assignment says so first."""
-        while self._owned.doubted:
+        """Learn from the group what is still this process's, unless an assignment says so first, or has to."""
+        while self._is_unsettled():
             members = await self._watch.looked()
-            if members is None or not self._owned.doubted:
+            if members is None or not self._is_unsettled():
                 continue
             mine = frozenset[int]().union(*(one.partitions for one in members if one.address == self._address))
             kept, lost = self._owned.wanted & mine, self._owned.wanted - mine
             structlog.get_logger().info("zombie_settled", kept=sorted(kept), lost=sorted(lost))
             self._membership.lost(lost)
             self._owned.own(kept)
+
+    def _is_unsettled(self) -> bool:
+        return self._owned.doubted and self._membership.joined
 
     async def _tell_standings(self) -> None:
         while True:
