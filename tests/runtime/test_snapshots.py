@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import apsw
 import pytest
@@ -545,6 +546,20 @@ def test_a_failure_is_counted_said_and_tried_again_a_minute_later(
     assert [event["event"] for event in said if event["log_level"] == "error"] == ["snapshot failed"]
     assert keeping.look() == []
     keeping.now += 60 * SECOND_US
+    assert keeping.look() == [9]
+
+
+def test_a_snapshot_for_which_no_process_can_be_started_is_a_failure_like_any_other(
+    partition: Partition, archive: SnapshotArchive
+) -> None:
+    keeping = Keeping(partition, archive, every_records=10)
+    partition.grow(10)
+    for error in (OSError("Cannot allocate memory"), AssertionError("a defect")):
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr(keeping.keeper, "_create", Mock(side_effect=error))
+            assert keeping.look() == []
+        keeping.now += 60 * SECOND_US
+    assert keeping.keeper.kept(0).failures == 2
     assert keeping.look() == [9]
 
 

@@ -12,13 +12,14 @@ import structlog
 
 from coordinator.logs.port import Entry, Log, LogError, Stream
 from coordinator.model import messages
-from coordinator.model.errors import CorruptionError
-from coordinator.runtime.errors import UnavailableError
+from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.runtime.group.owned import NotOwnedError, OwnedPartitions
 from coordinator.runtime.group.questions import AskSummary
 from coordinator.runtime.views import PartitionSummary
 
 SILENT_S: Final = 60.0
+
+logger = structlog.get_logger(__name__)
 
 
 class BrokenImports:
@@ -33,7 +34,10 @@ class BrokenImports:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:
+                logger.exception("broken_imports_not_looked_for", again_after_s=SILENT_S)
             await asyncio.sleep(SILENT_S)
 
     async def look(self) -> None:
@@ -42,7 +46,7 @@ class BrokenImports:
         for partition in self._owned.positions:
             try:
                 summary: PartitionSummary = await self._owned.answer(partition, AskSummary(-1))
-            except (NotOwnedError, UnavailableError, CorruptionError):
+            except (NotOwnedError, TransientError, CorruptionError):
                 continue  # its owner says so, or the next one
             if not summary.loose_keys:
                 continue
@@ -57,6 +61,6 @@ class BrokenImports:
         try:
             await asyncio.wrap_future(self._log.submit([entry]))
         except LogError as error:
-            structlog.get_logger().warning("broken_import_not_ended", partition=partition, error=str(error))
+            logger.warning("broken_import_not_ended", partition=partition, error=str(error))
         else:
-            structlog.get_logger().warning("broken_import_ended", partition=partition)
+            logger.warning("broken_import_ended", partition=partition)

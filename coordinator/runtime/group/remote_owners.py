@@ -123,10 +123,12 @@ class RemoteOwners:
                     async for chunk in response.aiter_raw():
                         for value in splitter.feed(chunk):
                             self._heard(address, TOLD.decode(value))
-            except (httpx.HTTPError, CallerError, msgspec.DecodeError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL, CallerError, msgspec.DecodeError) as error:
                 if not said:
                     said = True
                     logger.warning("owner_not_heard", error=str(error) or type(error).__name__)
+            except Exception:
+                logger.exception("owner_not_heard")
             finally:
                 self._standings.pop(address, None)
                 silent.set()
@@ -189,7 +191,7 @@ class RemoteOwners:
         try:
             await asyncio.wait({asking, silence}, return_when=asyncio.FIRST_COMPLETED)
             return await asking if asking.done() else None
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return None
         finally:
             asking.cancel()

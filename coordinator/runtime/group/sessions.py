@@ -23,6 +23,8 @@ from coordinator.runtime.requests.port import Requests
 
 _LOOK_S: Final = 0.1
 
+logger = structlog.get_logger(__name__)
+
 
 class Active(Protocol):
     """The coordinator's role in this process."""
@@ -108,13 +110,19 @@ class SessionsOfGroup:
 
     async def _follow(self, role: Active, send: Send) -> None:
         while True:
-            tenure = role.tenure
-            if self._dispatcher is not None and self._dispatcher.tenure != tenure:
-                self._end()
-                structlog.get_logger().info("sessions_let_go")
-            if tenure is not None and self._dispatcher is None and not self._ending:
-                await self._begin(send, tenure)
+            try:
+                await self._follow_to(role.tenure, send)
+            except Exception:
+                logger.exception("sessions_not_changed")
+                await asyncio.sleep(1)
             await asyncio.sleep(_LOOK_S)
+
+    async def _follow_to(self, tenure: int | None, send: Send) -> None:
+        if self._dispatcher is not None and self._dispatcher.tenure != tenure:
+            self._end()
+            logger.info("sessions_let_go")
+        if tenure is not None and self._dispatcher is None and not self._ending:
+            await self._begin(send, tenure)
 
     async def _begin(self, send: Send, tenure: int) -> None:
         log = self._log
@@ -124,12 +132,12 @@ class SessionsOfGroup:
         try:
             await dispatcher.start()
         except LogError as error:
-            structlog.get_logger().warning("sessions_not_begun", error=str(error))
+            logger.warning("sessions_not_begun", error=str(error))
             dispatcher.close()
             await asyncio.sleep(1)
             return
         self._dispatcher = dispatcher
-        structlog.get_logger().info("sessions_taken_over")
+        logger.info("sessions_taken_over")
 
     def _end(self) -> None:
         if self._dispatcher is not None:

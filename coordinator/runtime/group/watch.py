@@ -16,6 +16,8 @@ AT_ONCE_S: Final = 0.05
 
 OnMembers = Callable[[Sequence[Member]], None]
 
+logger = structlog.get_logger(__name__)
+
 
 class Watch:
     """Everything in one event loop. What was known last is kept while nobody knows better."""
@@ -60,8 +62,12 @@ class Watch:
         while True:
             self._asked.clear()
             self._looked, looking = asyncio.Event(), self._looked
-            await self._look()
-            looking.set()
+            try:
+                await self._look()
+            except Exception:
+                logger.exception("look_failed")
+            finally:
+                looking.set()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._asked.wait()
@@ -75,11 +81,11 @@ class Watch:
             if self.up:
                 self.up = False
                 self.outages += 1
-                structlog.get_logger().error("broker_gone", reason=str(error))
+                logger.error("broker_gone", reason=str(error))
             return
         if not self.up:
             self.up = True
-            structlog.get_logger().info("broker_back")
+            logger.info("broker_back")
         self._newest = members
         if members is not None:
             self._on_members(members)

@@ -31,6 +31,8 @@ from coordinator.runtime.snapshots.policy import SnapshotPolicy
 
 _CLOCK_EVERY_S: Final = 0.25
 
+logger = structlog.get_logger(__name__)
+
 
 def _clock_s() -> float:
     """A clock that never goes back, and, where there is one, goes on while the machine is suspended."""
@@ -143,7 +145,7 @@ class Worker:
             return
         self._zombies += 1
         self._owned.doubt()
-        structlog.get_logger().warning("zombie_noticed", away_s=round(away_s, 1), owned=sorted(self._owned.wanted))
+        logger.warning("zombie_noticed", away_s=round(away_s, 1), owned=sorted(self._owned.wanted))
         if self._settling is None or self._settling.done():
             self._settling = asyncio.create_task(self._settle())
 
@@ -155,7 +157,7 @@ class Worker:
                 continue
             mine = frozenset[int]().union(*(one.partitions for one in members if one.address == self._address))
             kept, lost = self._owned.wanted & mine, self._owned.wanted - mine
-            structlog.get_logger().info("zombie_settled", kept=sorted(kept), lost=sorted(lost))
+            logger.info("zombie_settled", kept=sorted(kept), lost=sorted(lost))
             self._membership.lost(lost)
             self._owned.own(kept)
 
@@ -165,4 +167,7 @@ class Worker:
     async def _tell_standings(self) -> None:
         while True:
             await asyncio.sleep(STANDING_EVERY_S)
-            self._owned.tell_standings()
+            try:
+                self._owned.tell_standings()
+            except Exception:
+                logger.exception("standings_not_told")

@@ -124,10 +124,13 @@ class SnapshotKeeper:
                 self._make(partition, watched)
         except LogGoneError:
             self.stop()
-        except (CoordinatorError, LogError) as error:
+        except Exception as error:  # whatever it is: nobody else would begin this thread again
             watched.failures += 1
             watched.not_before = self._now_us() + _AFTER_FAILURE_US
-            logger.error("snapshot failed", partition=partition, reason=str(error), again_after_s=60)
+            is_defect = not isinstance(error, (CoordinatorError, LogError, OSError))
+            logger.error(
+                "snapshot failed", partition=partition, reason=str(error), again_after_s=60, exc_info=is_defect
+            )
 
     def _look_up(self, partition: int, watched: _Watched) -> None:
         """What others have made before."""

@@ -11,12 +11,15 @@ import pytest
 from coordinator.logs.embedded import EmbeddedLog
 from coordinator.logs.port import Entry, LogError, Stream
 from coordinator.model import messages
+from coordinator.model.errors import TransientError
 from coordinator.runtime.group.broken_imports import BrokenImports
 from coordinator.runtime.group.owned import OwnedPartitions
 from coordinator.runtime.group.questions import AskInvocation
 from coordinator.runtime.group.telling import Telling
 from coordinator.runtime.layout import DataDirectory
+from coordinator.runtime.queries import PartitionQueries
 from coordinator.runtime.snapshots.owned_stores import OwnedStores
+from coordinator.runtime.views import PartitionSummary
 from tests.partition.world import keyed
 
 
@@ -118,6 +121,33 @@ def test_what_the_log_does_not_take_is_tried_again_at_the_next_look(
             assert len(refused) == 1
             assert await at.status(left) == "pending"
             await at.looks.look()
+            assert await at.status(left) == "ready"
+
+    asyncio.run(scene())
+
+
+def test_a_store_that_cannot_be_read_for_now_is_passed_over_and_whatever_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[Exception] = [TransientError("too many files are open"), RuntimeError("a defect")]
+    summary = PartitionQueries.summary
+
+    def fail(queries: PartitionQueries) -> PartitionSummary:
+        if failures:
+            raise failures.pop(0)
+        return summary(queries)
+
+    async def scene() -> None:
+        async with owning(tmp_path) as at:
+            left = await at.leave(1)
+            monkeypatch.setattr(PartitionQueries, "summary", fail)
+            await at.looks.look()
+            assert len(failures) == 1
+            monkeypatch.setattr("coordinator.runtime.group.broken_imports.SILENT_S", 0.01)
+            looking = asyncio.create_task(at.looks.run())
+            await until(lambda: at.ends() == 1)
+            assert not looking.done()
+            looking.cancel()
             assert await at.status(left) == "ready"
 
     asyncio.run(scene())

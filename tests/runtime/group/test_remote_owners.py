@@ -228,6 +228,32 @@ def test_what_was_known_last_holds_while_the_group_rebalances_and_while_no_broke
     asyncio.run(scene())
 
 
+def test_whatever_fails_in_a_look_or_in_what_is_heard_the_next_one_comes() -> None:
+    async def scene() -> None:
+        brokers, heard, fails = Brokers(), Heard(), [True]
+
+        def hear(told: Told) -> None:
+            if fails:
+                raise RuntimeError(fails.pop())
+            heard.append(told)
+
+        async with process() as one:
+            one.telling.tell(UP)
+            remote = RemoteOwners(brokers.directory, 3)
+            remote.start(hear)
+            brokers.fails = RuntimeError("a defect")
+            async with asyncio.timeout(10):
+                assert await remote.watch.looked() is None
+            brokers.fails, brokers.owned = None, {one.address: {1}, "no address:\n": {2}}
+            await until(lambda: bool(heard))
+            assert fails == []
+            with pytest.raises(UnavailableError, match="which does not answer"):
+                await remote.queries(2).summary()
+            await remote.close()
+
+    asyncio.run(scene())
+
+
 def test_a_listener_that_does_not_keep_up_is_cut_off_and_the_others_are_not() -> None:
     async def scene() -> None:
         telling = Telling()
