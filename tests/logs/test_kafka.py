@@ -117,6 +117,7 @@ class TestOthers:
         found = read(log, Stream.REQUESTS)
         assert [record.position for record in found] == list(range(6))
         assert [record.value for record in found] == [b"a", b"", b"", b"", b"b", b""]
+        assert [record.position for record in read(log, Stream.REQUESTS, start=5)] == [5], "the marker by itself"
         assert log.append([Entry(Stream.REQUESTS, 0, b"c")]) == [6]
         assert log.wait(Stream.REQUESTS, 0, 6, PATIENCE_S)
         assert read(log, Stream.REQUESTS)[6].value == b"c"

@@ -351,6 +351,14 @@ def test_what_a_transaction_has_taken_back_is_not_folded_and_what_it_leaves_is_p
     assert {request.id for request in scene.role.list()} == {"committed", "after"}
 
 
+def test_what_a_transaction_leaves_at_the_end_does_not_hold_up_who_takes_over(scene: KafkaScene) -> None:
+    asyncio.run(submit_in_transactions(scene.settings))
+    scene.restart()
+    scene.until_active()
+    scene.until(lambda: scene.role.positions[Stream.REQUESTS] == scene.end(Stream.REQUESTS))
+    assert {request.id for request in scene.role.list()} == {"committed"}
+
+
 async def submit_in_transactions(settings: KafkaSettings) -> None:
     producer = AIOKafkaProducer(**settings.client(), transactional_id=f"{settings.prefix}test")
     await producer.start()

@@ -5,7 +5,7 @@ another: a fetch that waits for records in one partition would hold up the other
 is known that there is something, or when somebody waits; so no fetch is under way that a read elsewhere in the
 partition would have to wait for. While more is known to be there, the next fetch runs beside the use of the last.
 
-`end` is the lowest that the partition's end can be: what was fetched, acknowledged, or asked for. It never
+`end` is the lowest that the partition's end can be: what was fetched or asked for. It never
 decreases; a broker that says less has lost records, or the topic was made anew.
 """
 
@@ -23,7 +23,8 @@ from coordinator.logs.port import Bounds, LogError, LogReplacedError, Record, St
 
 FETCH_BYTES: Final = 1 << 20
 _SLICE_S: Final = 0.1
-"""How long a wait keeps a partition's consumer from others that want to read."""
+"""How long a fetch is waited for at a time. A wait keeps the partition's consumer from others that want to read, and
+where nothing but a transaction's marker is to be read aiokafka goes on and returns nothing."""
 _BEYOND_S: Final = 0.02
 """How often is looked for the end by those who wait for what is beyond the next record."""
 
@@ -107,7 +108,7 @@ class Tail:
             with errors_of(self._settings, f"reading {self.name}"):
                 async with asyncio.timeout(self._timeout_s):
                     while not found:
-                        await self._fetch(start, self._timeout_s)
+                        await self._fetch(start, _SLICE_S)
                         found = self.ready(start, records_max, bytes_max)
             return found
 

@@ -38,17 +38,25 @@ _TABLE: Final = "state"
 
 def application(settings: KafkaSettings, directory: Path, folder: Folder) -> faust.App:
     """An application of the current event loop, not started. What Faust wants to keep on disk goes to `directory`."""
-    member = settings.member()
+    member, producer = settings.member(), settings.producer()
+    session_s, request_s = member["session_timeout_ms"] / 1_000, producer["request_timeout_ms"] / 1_000
     app = faust.App(
         group(settings),
         broker=[f"aiokafka://{server}" for server in settings.bootstrap.split(",")],
         broker_client_id=settings.client_id,
         broker_credentials=_credentials(settings),
-        broker_session_timeout=member["session_timeout_ms"] / 1_000,
+        broker_request_timeout=max(request_s, session_s),  # Faust takes no shorter one
+        broker_session_timeout=session_s,
         broker_heartbeat_interval=member["heartbeat_interval_ms"] / 1_000,
         broker_commit_interval=COMMIT_INTERVAL_S,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=member["group_instance_id"],
+        consumer_connections_max_idle_ms=producer["connections_max_idle_ms"],
+        consumer_metadata_max_age_ms=producer["metadata_max_age_ms"],
+        producer_compression_type=producer["compression_type"],
+        producer_connections_max_idle_ms=producer["connections_max_idle_ms"],
+        producer_metadata_max_age_ms=producer["metadata_max_age_ms"],
+        producer_request_timeout=settings.ms("delivery.timeout.ms") / 1_000,  # a row that takes longer has failed
         datadir=directory,
         store="memory://",
         stream_recovery_delay=0,

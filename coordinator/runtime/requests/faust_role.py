@@ -7,7 +7,7 @@ and into what is stored once: rows say how far they go. Effects may be appended 
 revision. Surfaces read the rows (`replica`), here as everywhere.
 
 The clock is looked at only to append a `Lapse` when a request is due or may be forgotten, as in the role over the
-embedded log. Here forgetting goes by the log too, since a table takes writes only for an event.
+embedded log. Here forgetting goes by the log too: a successor has to forget the same.
 
 What fails and may pass, such as a broker that is away, is tried again: the append by itself, all else with a new
 application. What contradicts itself stops the role loudly.
@@ -24,13 +24,11 @@ from typing import Final
 
 import faust
 import structlog
-from aiokafka.errors import KafkaError
-from faust.types import TP
 
 from coordinator.logs.kafka.errors import BEGIN_ANEW
 from coordinator.logs.kafka.log import KafkaLog
 from coordinator.logs.kafka.settings import KafkaSettings
-from coordinator.logs.port import Entry, LogError, LogReplacedError, Record, Stream, TrimmedError
+from coordinator.logs.port import Bounds, Entry, LogError, LogReplacedError, Record, Stream, TrimmedError
 from coordinator.model import limits, messages
 from coordinator.model.errors import CorruptionError, TransientError
 from coordinator.model.messages import Lapse
@@ -155,7 +153,7 @@ class FaustRole:
                 if starting.done():
                     starting.result()
                 await self._look_at_clock()
-                await self._look_for_missed(app)
+                await self._look_for_missed()
                 await self._pause(LOOK_S)
         finally:
             self.lost()
@@ -202,8 +200,7 @@ class FaustRole:
     async def _take_over(self, table: Table) -> None:
         rebalances, kafka = table.rebalances, self._settings.client()
         try:
-            topics = {stream: TP(self._settings.topic(stream), 0) for stream in READ}
-            found = await table.app.consumer.highwaters(*topics.values())
+            ends = {stream: (await self._bounds(stream)).end for stream in READ}
             await table.read(kafka)
             table.fence.check(self._settings.changelog, self._log.identity)
             table.fence.check_claimed(self._settings.changelog)
@@ -215,7 +212,6 @@ class FaustRole:
                     raise TransientError(f"another process has claimed the changelog just before {claim}")
             if table.rebalances != rebalances:
                 return  # to another, or to be taken over anew
-            ends = {stream: found[topic] or 0 for stream, topic in topics.items()}
             tenure = Tenure(claim, number, changelog.restore(dict(table.items())), self._partitions, ends)
             for key in table.fence.shadowed:
                 tenure.shadow(key)
@@ -268,17 +264,23 @@ class FaustRole:
 
         A transaction of another producer leaves such places, and the log has empty records there.
         """
-        bounds = {"records_max": min(end - start, limits.RUN_RECORDS_MAX), "bytes_max": limits.RUN_BYTES_MAX}
+        run = await self._read(stream, start, min(end - start, limits.RUN_RECORDS_MAX))
+        if not run:
+            raise TransientError(f"{stream} ends at {start} to one reader and not before {end} to another")
+        return run
+
+    async def _read(self, stream: Stream, start: int, records_max: int) -> list[Record]:
+        bounds = {"records_max": records_max, "bytes_max": limits.RUN_BYTES_MAX}
         try:
-            run = await asyncio.to_thread(self._log.read, stream, 0, start, **bounds)
+            return await asyncio.to_thread(self._log.read, stream, 0, start, **bounds)
         except TrimmedError as error:
             raise CorruptionError(
                 f"the coordinator has folded {stream} up to {start} and the log now begins at {error.first}; what lies "
                 f"between was trimmed, or the changelog was lost: {BEGIN_ANEW}"
             ) from error
-        if not run:
-            raise TransientError(f"{stream} ends at {start} to one reader and not before {end} to another")
-        return run
+
+    async def _bounds(self, stream: Stream) -> Bounds:
+        return await asyncio.to_thread(self._log.bounds, stream, 0)
 
     async def _fold(self, tenure: Tenure, table: Table, stream: Stream, run: Sequence[Record]) -> bool:
         """Fold as much of the run as goes in one step; false when the tenure is over, and it is another's to fold."""
@@ -320,11 +322,12 @@ class FaustRole:
 
     # -- what the application has lost -----------------------------------------------------------------------
 
-    async def _look_for_missed(self, app: faust.App) -> None:
-        """Have what was not folded read again, when nothing was folded for a while and there is something to fold.
+    async def _look_for_missed(self) -> None:
+        """Read from the log by itself, when nothing was folded for a while and there is something to fold.
 
         When a recovery ends Faust resumes the topics first and empties its queues afterwards; what it has fetched
-        between the two is gone, until somebody seeks.
+        between the two is gone, until something comes behind it. And of a transaction's marker at the end it tells
+        nothing at all.
         """
         tenure = self._tenure
         if tenure is None or time.monotonic() < self._missed_look_at:
@@ -334,10 +337,11 @@ class FaustRole:
         if before is not tenure.positions or self._folding.locked():
             return
         for stream in READ:
-            topic, position = TP(self._settings.topic(stream), 0), tenure.positions[stream]
-            with contextlib.suppress(AssertionError, KafkaError):  # it was revoked meanwhile
-                if position == before[stream] and position < (app.consumer.highwater(topic) or 0):
-                    await app.consumer.seek(topic, position)
+            with contextlib.suppress(LogError):  # whoever appends learns of it, too
+                while self._tenure is tenure:
+                    run = await self._read(stream, tenure.positions[stream], limits.RUN_RECORDS_MAX)
+                    if not run or not await self.fold(stream, run):
+                        break
 
     # -- the clock -------------------------------------------------------------------------------------------
 
@@ -362,6 +366,7 @@ class FaustRole:
         except LogError as error:
             _logger.warning("requests_append_failed", error=str(error), entries=len(entries))
             tenure.timers.read_back(frozenset(late), now)
+            tenure.repair_not_asked()
 
 
 def _without_gaps(run: Sequence[Record]) -> Sequence[Record]:

@@ -6,6 +6,7 @@ valid; and a rebalance in the middle ends it with whatever was read by then. So 
 are read here (`read`), from the beginning.
 """
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -52,6 +53,8 @@ class Table(faust.Table[bytes, bytes]):
         self._folder = folder
         self._claim = -1
         self._sent: list[FutureMessage] = []
+        self._shared_out = asyncio.Event()
+        """Set when the topics are shared out, for those who wait on what was written before."""
 
     async def claim(self, log: str, tenure: int) -> int:
         """Append a claim for whoever reads this log, and put it on every row from now on; its offset."""
@@ -95,12 +98,24 @@ class Table(faust.Table[bytes, bytes]):
             self.fence = fence
 
     async def stored(self) -> None:
-        """Wait until all that was written is on the changelog. Raises KafkaError."""
+        """Wait until all that was written is on the changelog, or the topics are shared out. Raises KafkaError."""
         sent, self._sent = self._sent, []
-        for future in sent:
-            await future
+        if not sent:
+            return
+        arrived = asyncio.gather(*sent)
+        shared_out = asyncio.ensure_future(self._shared_out.wait())
+        await asyncio.wait((arrived, shared_out), return_when=asyncio.FIRST_COMPLETED)
+        if arrived.done():
+            shared_out.cancel()
+            arrived.result()
+        else:
+            arrived.add_done_callback(lambda late: late.exception())  # which nobody wants to know any more
 
     # -- what Faust calls ------------------------------------------------------------------------------------
+
+    def partition_for_key(self, key: Any) -> int:
+        """The only one, also where no event is at hand: not all that is folded has come through Faust."""
+        return 0
 
     def send_changelog(
         self,
@@ -132,6 +147,8 @@ class Table(faust.Table[bytes, bytes]):
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
         self.rebalances += 1
+        self._shared_out.set()
+        self._shared_out = asyncio.Event()
         self._folder.lost()
         self._sent.clear()
         self.data.clear()

@@ -70,6 +70,10 @@ class Tenure:
         asked, self._repair_asked = self._repair_asked, bool(self._shadowed)
         return self._repair_asked and not asked
 
+    def repair_not_asked(self) -> None:
+        """What was taken did not come to be asked for."""
+        self._repair_asked = False
+
     def step(self, stream: Stream, run: Sequence[Record]) -> Step | None:
         """What the beginning of the run comes to, as much of it as goes in one step; None when it was folded before.
 
