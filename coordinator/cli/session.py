@@ -102,9 +102,8 @@ def run(url: str | None, body: "Callable[[Client], Awaitable[T]]") -> T:
 
     from coordinator.client import Client
 
-    where = settings.url(url)
-
     async def whole() -> T:
+        where = settings.url(url)
         if where is not None and where.startswith("kafka://"):
             client = Client(where, kafka=settings.kafka_properties())
         else:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.kafka.__main__ import FIGURES, TARGETS, main
@@ -19,6 +21,13 @@ ASKED_FOR = {
     *("takeover_store_s", "takeover_snapshot_s", "takeover_log_s"),
     *("append_ratio", "read_ratio", "append_p99_ms", "folded_ratio", "requests_recovered_s"),
 }
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A benchmark is a program of its own otherwise, and says nothing below an error."""
+    yield
+    structlog.reset_defaults()
 
 
 def test_a_small_run_measures_every_figure(
