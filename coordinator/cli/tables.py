@@ -103,9 +103,12 @@ def show_partitions(partitions: Sequence["PartitionInfo"]) -> None:
         pending = ", ".join(
             f"{batch.id} {'paused at ' if batch.paused else ''}{batch.cursor_fraction:.0%}" for batch in one.pending
         )
-        owner = f"[red]{_text(one.failure)}[/]" if one.failure else _text(one.owner or "nobody")
+        owner = "[red]stands still[/]" if one.failure else _text(one.owner or "nobody")
         table.add_row(str(one.partition), owner, str(one.position), str(one.lag), str(one.works), _text(pending))
     out.print(table)
+    for one in partitions:
+        if one.failure:
+            out.print(f"[red]partition {one.partition} stands still:[/] {_text(one.failure)}", soft_wrap=True)
 
 
 def show_snapshots(snapshots: Sequence["SnapshotInfo"]) -> None:

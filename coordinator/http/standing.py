@@ -60,7 +60,7 @@ async def health(request: AnyRequest) -> Reply:
     "/ready",
     Operation(
         id="ready",
-        summary="Whether all commands can be taken: every partition has an owner, and nothing stands still",
+        summary="Whether all commands can be taken: every partition has an owner, nothing stands still, brokers answer",
         answers={200: Success("They can", Standing)},
         problems=(503,),
     ),
@@ -69,6 +69,8 @@ async def ready(request: AnyRequest) -> Reply:
     """Ready, or why not."""
     gateway, worker = request.app.state[GATEWAY], request.app.state[WORKER]
     reasons = [reason for part in (gateway, worker) if part is not None for reason in part.unready()]
+    if _brokers_are_gone(request.app.state[KAFKA]):
+        reasons.append("no broker answers")
     if reasons:
         return problems.problem_reply(problems.problem(503, "; ".join(reasons)), {"retry-after": "1"})
     return json_reply(200, Standing("ready"))
@@ -90,8 +92,10 @@ async def show_metrics(request: AnyRequest) -> Reply:
     gateway: Gateway | None = state[GATEWAY]
     worker: Worker | None = state[WORKER]
     kafka: Watch | None = state[KAFKA]
+    # How partitions stand is partly the brokers' to say, and metrics are wanted most while these are gone.
+    partitions = [] if gateway is None or _brokers_are_gone(kafka) else await gateway.partition_views()
     shown = Shown(
-        partitions=[] if gateway is None else await gateway.partition_views(),
+        partitions=partitions,
         states=[] if gateway is None else [batch.state for batch in gateway.batches.list()],
         participants=None if gateway is None else gateway.sessions_view(),
         worker=None if worker is None else worker.view(),
@@ -99,6 +103,10 @@ async def show_metrics(request: AnyRequest) -> Reply:
     )
     counted: HttpMetrics = state[METRICS]
     return Reply(200, await asyncio.to_thread(counted.exposition, shown), media=metrics.MEDIA)
+
+
+def _brokers_are_gone(kafka: Watch | None) -> bool:
+    return kafka is not None and not kafka.up
 
 
 @route(

@@ -222,4 +222,5 @@ def test_partitions_are_shown_with_the_batches_in_force(cli: Cli, fake: FakeServ
     assert json.loads(cli("partitions").stdout)[0]["pending"][0]["id"] == "b1"
     shown = cli("partitions", "-o", "table").stdout.splitlines()
     assert shown[1].split() == ["0", "worker-0", "41", "0", "0", "b1", "paused", "at", "25%"]
-    assert "the store is from another log" in shown[2]
+    assert shown[2].split()[:3] == ["1", "stands", "still"]
+    assert shown[3] == "partition 1 stands still: the store is from another log"

@@ -13,8 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from coordinator.http.app import create_app
 from coordinator.http.metrics import METRICS, UNMATCHED
 from coordinator.model.errors import CorruptionError
+from coordinator.runtime.errors import UnavailableError
+from coordinator.runtime.gateway import Gateway
 from coordinator.runtime.group.watch import Watch
 from coordinator.runtime.group.worker import Worker, WorkerView
+from tests.http.stub import StubGateway
 from tests.http.surface import Surface, assert_problem
 
 ROUTES = {
@@ -132,6 +135,19 @@ def test_a_process_without_the_http_role_has_its_own_routes_and_says_what_it_lac
     assert "coordinator_worker_takeovers_total 1.0" in asyncio.run(ask("/metrics")).text
 
 
+def test_while_no_broker_answers_a_process_is_not_ready_and_shows_its_metrics_without_asking_any() -> None:
+    gateway = StubGateway()
+    gateway.fails = UnavailableError("the log cannot be asked")
+    app = create_app(cast(Gateway, gateway), None, cast(Watch, SimpleNamespace(up=False, outages=1)))
+
+    async def ask(path: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return await client.get(path)
+
+    assert_problem(asyncio.run(ask("/ready")), 503, says="no broker answers")
+    assert "coordinator_kafka_up 0.0" in asyncio.run(ask("/metrics")).text
+
+
 # -- metrics -------------------------------------------------------------------------------------------------
 
 
@@ -148,11 +164,11 @@ def test_the_table_names_every_metric_and_its_type() -> None:
     at = Surface()
     at("GET", "/health")
     worker = cast(Worker, SimpleNamespace(view=lambda: WorkerView(2, 3, 4, 5, 6), unready=list))
-    at.app.state["worker"], at.app.state["kafka"] = worker, cast(Watch, SimpleNamespace(up=False, outages=7))
+    at.app.state["worker"], at.app.state["kafka"] = worker, cast(Watch, SimpleNamespace(up=True, outages=7))
     families = list(text_string_to_metric_families(at("GET", "/metrics").text))
     values = {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
     assert [values[name] for name in values if name.startswith("coordinator_worker")] == [2, 3, 4, 5, 6]
-    assert (values["coordinator_kafka_up"], values["coordinator_kafka_outages_total"]) == (0, 7)
+    assert (values["coordinator_kafka_up"], values["coordinator_kafka_outages_total"]) == (1, 7)
     shown = {(family.name, family.type) for family in families}
     assert shown == {(metric.name.removesuffix("_total"), metric.type) for metric in METRICS}
     assert {family.documentation for family in families} >= {metric.help for metric in METRICS}

@@ -6,7 +6,7 @@ import pytest
 import trustme
 
 from coordinator.logs.kafka import KafkaSettings, SettingsError
-from coordinator.logs.kafka.settings import KNOWN
+from coordinator.logs.kafka.settings import KNOWN, from_environment
 from coordinator.logs.port import Stream
 
 USER = 'org.apache.kafka.common.security.scram.ScramLoginModule required username="me" password="a \\"b\\" c";'
@@ -75,6 +75,14 @@ def test_certificates_come_from_pem_files(tmp_path: Path) -> None:
 def test_what_cannot_be_meant_is_refused(properties: dict[str, str], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         KafkaSettings("a:1", properties)
+
+
+def test_the_environment_has_settings_and_what_is_misspelt_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COORDINATOR_KAFKA_SESSION_TIMEOUT_MS", "7000")
+    assert KafkaSettings("a:1", from_environment()).ms("session.timeout.ms") == 7_000
+    monkeypatch.setenv("COORDINATOR_KAFKA_SECURITY_PROTOKOL", "SSL")
+    with pytest.raises(SettingsError, match="no Kafka setting COORDINATOR_KAFKA_SECURITY_PROTOKOL"):
+        KafkaSettings("a:1", from_environment())
 
 
 def test_every_setting_is_documented() -> None:

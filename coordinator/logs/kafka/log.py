@@ -77,8 +77,8 @@ class KafkaLog:
                 missing = [topic for topic in map(settings.topic, Stream) if topic not in found.topics]
                 if missing:
                     raise LogError(
-                        f"Kafka at {settings.bootstrap} has no {', '.join(missing)}; make the topics with: "
-                        f"coordinator topics create --log kafka://{settings.bootstrap}"
+                        f"Kafka at {settings.bootstrap} has no {', '.join(missing)}; look at topic.prefix, or "
+                        f"make the topics with: coordinator topics create --log kafka://{settings.bootstrap}"
                     )
                 self._check_counts(found)
                 for part in (self._admin, self._offsets, self._appends):

@@ -62,8 +62,10 @@ def variable(name: str) -> str:
 
 
 def from_environment() -> dict[str, str]:
-    """The settings that the environment has."""
-    return {name: value for name in KNOWN if (value := os.environ.get(variable(name))) is not None}
+    """The settings that the environment has. A variable that is of none keeps its name, and is refused by it."""
+    names = {variable(name): name for name in KNOWN}
+    given = {one: value for one, value in os.environ.items() if one.startswith(variable(""))}
+    return {names.get(one, one): value for one, value in given.items()}
 
 
 class SettingsError(ValueError):
