@@ -90,6 +90,7 @@ def check(data: settings.Data = None, log: settings.Log = None, snapshots: setti
     Works beside a live server, at what it has applied, and without one. A log that was trimmed is replayed from a
     snapshot.
     """
+    from coordinator.model.errors import CallerError
     from coordinator.runtime.check import check as check_partitions
     from coordinator.runtime.layout import DataDirectory
     from coordinator.stores.archive import SnapshotArchive
@@ -99,6 +100,8 @@ def check(data: settings.Data = None, log: settings.Log = None, snapshots: setti
         place, directory = settings.snapshots(snapshots), DataDirectory(settings.data(data))
         archive = None if place is None else SnapshotArchive(place, make=False)
         with session.reading(log, directory) as source:
+            if not directory.stores():
+                raise CallerError(f"there is no store in {directory.path}; give --data a worker's directory")
             for found in check_partitions(directory, source, archive):
                 equal = equal and not found.differences
                 _report(found)
@@ -109,6 +112,11 @@ def check(data: settings.Data = None, log: settings.Log = None, snapshots: setti
 def _report(found: "PartitionCheck") -> None:
     if not output.for_people():
         output.say(output.json_text(found._asdict()))
+    elif found.log_begins >= 0:
+        where = f"left behind at {found.position} and the log begins at {found.log_begins}"
+        output.say(f"partition {found.partition} was {where}: nothing to compare it with")
+    elif found.position < 0 and not found.rows and not found.differences:
+        output.say(f"partition {found.partition}: no store here")
     elif not found.differences:
         since = f", replayed from the snapshot at {found.since}" if found.since >= 0 else ""
         output.say(f"partition {found.partition}: {found.rows:,} facts equal at position {found.position}{since}")

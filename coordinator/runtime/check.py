@@ -6,7 +6,9 @@ chained digest of every destination stand in the dumped state, and entries that 
 byte by byte.
 
 A log that was trimmed is replayed from the oldest snapshot that it goes on from, so that as much of it as there is
-is checked, and that snapshot with it; without one, that is said and not passed over.
+is checked, and that snapshot with it; without one, that is said and not passed over. A store that was left behind,
+as a worker on Kafka keeps one of a partition that it has lost, and beyond which the log was trimmed since, has nothing
+that it could be compared with.
 """
 
 import tempfile
@@ -35,13 +37,15 @@ class PartitionCheck(NamedTuple):
 
     partition: int
     position: int
-    """The store's applied position, up to which was replayed; -1 for a store without one, or damaged."""
+    """The store's applied position, up to which was replayed; -1 for none here, one without a position, or damaged."""
     rows: int
     """Stored facts that were compared."""
     differences: list[str]
     """The first few; empty when store and log are equal."""
     since: int = -1
     """Position of the snapshot that was replayed from; -1 for the log's beginning."""
+    log_begins: int = -1
+    """Where the log begins, for a store that was left behind: nothing could be compared; -1 for all others."""
 
 
 def check(data: DataDirectory, log: ReadableLog, archive: SnapshotArchive | None = None) -> Iterator[PartitionCheck]:
@@ -70,6 +74,9 @@ def _check_partition(
                 return PartitionCheck(partition, -1, 0, [])
             with errors_of(path):
                 state = decode_state(stored)
+            first = log.bounds(Stream.COMMANDS, partition).first
+            if first > state.position + 1 and (state.log, state.partition) == (log.identity, partition):
+                return PartitionCheck(partition, state.position, 0, [], log_begins=first)
             with tempfile.TemporaryDirectory(prefix="coordinator-check-") as folder:
                 fresh = _fresh(log, state, archive, Path(folder))
                 try:

@@ -621,6 +621,19 @@ def test_check_says_what_it_lacks_for_a_trimmed_log(partition: Partition) -> Non
     ]
 
 
+@pytest.mark.parametrize(("first", "begins"), [(30, -1), (31, 31)])
+def test_check_has_nothing_to_compare_a_store_with_that_the_log_was_trimmed_beyond(
+    partition: Partition, archive: SnapshotArchive, first: int, begins: int
+) -> None:
+    partition.grow(30)
+    partition.snapshot()
+    partition.append(5)
+    partition.log.trim(Stream.COMMANDS, 0, first)
+    [found] = check(partition.data, partition.log, archive)
+    assert (found.position, found.differences, found.log_begins) == (29, [], begins)
+    assert (found.rows > 0) == (begins < 0)
+
+
 def test_the_position_that_a_listing_shows_is_that_of_the_file(partition: Partition, archive: SnapshotArchive) -> None:
     partition.grow(7)
     name = partition.snapshot()

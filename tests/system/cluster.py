@@ -17,6 +17,7 @@ from typing import Final
 from coordinator.logs.port import LogError, Stream
 from coordinator.runtime.group import membership
 from coordinator.runtime.group.directory import Directory
+from coordinator.runtime.layout import DataDirectory
 from coordinator.runtime.requests import application
 from tests.kafka.broker import Broker
 from tests.simulation import settings
@@ -62,7 +63,7 @@ class Cluster(System):
 
     def directories(self) -> list[Path]:
         """Where workers have had stores."""
-        return [process.data for process in (*self.workers, self.spare) if process.data.exists()]
+        return [process.data for process in (*self.workers, self.spare) if DataDirectory(process.data).stores()]
 
 
 @contextmanager
