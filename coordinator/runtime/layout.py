@@ -1,6 +1,7 @@
 """The data directory: which file is what, and what it was made with.
 
 log.sqlite            the embedded log, all streams (owned by the server process)
+log.sqlite.lock       who has the directory: a server with the embedded log, or a process on Kafka that keeps data here
 partition-N.sqlite    the store of partition N (owned by the worker that has the partition)
 requests.sqlite       the coordinator's states (owned by the server process); not on Kafka
 faust                 what Faust wants to keep on disk, on Kafka; none of it is needed again
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from coordinator.logs.embedded import EmbeddedLog
+from coordinator.logs.lock import FileLock
 from coordinator.logs.port import PartitionsDifferError, Stream
 from coordinator.logs.reader import LogReader
 from coordinator.model import limits
@@ -58,6 +60,17 @@ class DataDirectory:
             text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be made"
             raise CallerError(text, field="data") from error
 
+    def lock(self) -> FileLock:
+        """Have the directory to oneself, on Kafka; with the embedded log its own lock does so, which is the same file.
+
+        Raises LogLockedError when another process has it, CallerError when the directory cannot be written to.
+        """
+        try:
+            return FileLock(self.log.with_name(self.log.name + ".lock"))
+        except OSError as error:
+            text = f"{self.path} cannot be the data directory ({error.strerror}); name one that can be written to"
+            raise CallerError(text, field="data") from error
+
     def stores(self) -> list[int]:
         """The partitions whose stores are there."""
         found = (_STORE.fullmatch(path.name) for path in self.path.glob("partition-*.sqlite"))
@@ -74,10 +87,17 @@ class DataDirectory:
     def open_log(self, partitions: int | None) -> EmbeddedLog:
         """Open or create the log; None takes the number of partitions that it has.
 
-        Raises CallerError when the log has another number, LogLockedError when another process has it open.
+        Raises CallerError when the log has another number, or there are stores without a log: those of a process on
+        Kafka, or what is left of a log that is lost. Raises LogLockedError when another process has it open.
         """
         if partitions is not None and not 1 <= partitions <= limits.PARTITIONS_MAX:
             raise CallerError(f"--partitions must be 1 to {limits.PARTITIONS_MAX}", field="partitions")
+        if not self.log.exists() and self.stores():
+            raise CallerError(
+                f"{self.path} has stores but no log.sqlite, as where a worker on Kafka keeps them; "
+                "give --log kafka://… as before, or another --data",
+                field="data",
+            )
         self.make()
         wanted = partitions if partitions is not None else self._partitions_there() or PARTITIONS_DEFAULT
         counts = {Stream.COMMANDS: wanted, Stream.DELIVERIES: wanted}
@@ -94,8 +114,9 @@ class DataDirectory:
     def read_log(self) -> Iterator[LogReader]:
         """The log, for who only reads it, beside a server or without one. Raises CallerError when there is none."""
         if not self.log.exists():
+            or_kafka = ", or --log kafka://… where it is on Kafka" if self.stores() else ""
             raise CallerError(
-                f"there is no log in {self.path}; give --data the directory that the server was started with"
+                f"there is no log in {self.path}; give --data the directory that the server was started with{or_kafka}"
             )
         log = LogReader(self.log)
         try:

@@ -43,13 +43,17 @@ async def running_on_kafka(
     """The roles of this process, which others reach at `address` (HOST:PORT), until the block ends.
 
     Raises LogError when no broker answers or the topics are not there, CallerError when the topics have another number
-    of partitions than is asked for, or the data directory or the place of the snapshots cannot be used.
+    of partitions than is asked for, or the data directory or the place of the snapshots cannot be used. Raises
+    LogLockedError when another process has the data directory. One that has the http role alone keeps nothing there,
+    and does not take it.
     """
     settings = answering_at(settings, address)  # it is by this name that the others find this process
     data.make()
-    if snapshots is not None:
-        SnapshotArchive(snapshots.place, make=True)
     async with contextlib.AsyncExitStack() as stack:
+        if Role.PARTITIONS in roles or Role.REQUESTS in roles:
+            stack.callback(data.lock().release)
+        if snapshots is not None:
+            SnapshotArchive(snapshots.place, make=True)
         log = await asyncio.to_thread(KafkaLog, settings)
         stack.push_async_callback(asyncio.to_thread, log.close)
         if partitions not in (None, log.partitions(Stream.COMMANDS)):

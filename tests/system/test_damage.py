@@ -224,7 +224,7 @@ def test_a_coordinator_that_has_read_more_than_the_log_has_does_not_start(data: 
 
 
 def test_a_coordinator_of_another_log_does_not_start(data: Path, alone: Server) -> None:
-    for path in data.glob("log.sqlite*"):
+    for path in [*data.glob("log.sqlite*"), *data.glob("partition-*")]:
         path.unlink()
     assert "this is log" in refuses_to_start(alone)
 
@@ -237,3 +237,12 @@ def test_a_log_that_is_garbage_is_said(data: Path, alone: Server) -> None:
 def test_coordinator_states_that_are_garbage_are_said(data: Path, alone: Server) -> None:
     (data / "requests.sqlite").write_bytes(b"\xa5" * 100_000)
     assert "requests.sqlite" in refuses_to_start(alone)
+
+
+def test_stores_without_their_log_are_not_given_a_new_one(data: Path, alone: Server) -> None:
+    for path in [*data.glob("log.sqlite*"), *data.glob("requests.sqlite*")]:
+        path.unlink()
+    done = alone.cli("serve", "--data", str(data), "--listen", f"127.0.0.1:{alone.port}")
+    assert done.returncode == 2, done.stderr
+    assert "give --log kafka://… as before, or another --data" in done.stderr.splitlines()[-1]
+    assert not (data / "log.sqlite").exists()
