@@ -49,6 +49,8 @@ LOOK_S: Final = 0.1
 """How often it looks at the clock, and whether the application still runs."""
 MISSED_S: Final = 1.0
 """How long nothing is folded before it looks whether there is something to fold."""
+RECOVERY_S: Final = 30.0
+"""How long Faust may take to recover the table at first; each time that it has not, twice as long."""
 FORGET_EVERY_US: Final = 60 * limits.SECOND_US
 
 _logger: Final = structlog.get_logger()
@@ -75,6 +77,8 @@ class FaustRole:
         self._folding = asyncio.Lock()
         self._forget_look_at = 0
         self._missed_look_at = 0.0
+        self._given_at: float | None = None
+        self._recovery_s = RECOVERY_S
         self._positions_seen: dict[Stream, int] | None = None
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
         self._thread.start()
@@ -150,6 +154,7 @@ class FaustRole:
                 if self._trouble is not None:
                     raise self._trouble
                 self._check_log()
+                self._check_recovery()
                 if starting.done():
                     starting.result()
                 await self._look_at_clock()
@@ -170,6 +175,12 @@ class FaustRole:
             self._log.check()
         except LogReplacedError as error:
             raise CorruptionError(str(error)) from error
+
+    def _check_recovery(self) -> None:
+        """After the brokers were away Faust may wait for good for what it recovers from."""
+        if self._given_at is not None and time.monotonic() - self._given_at > self._recovery_s:
+            self._recovery_s *= 2
+            raise TransientError("Faust does not come to an end with recovering its table")
 
     async def _pause(self, longest_s: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -193,6 +204,7 @@ class FaustRole:
 
     async def taken_over(self, table: Table) -> None:
         """The topics are this process's, and Faust holds the table to be recovered: claim it, and go on from there."""
+        self._given_at = None
         async with self._folding:
             if self._tenure is None:  # else Faust says it once more
                 await self._take_over(table)
@@ -221,13 +233,18 @@ class FaustRole:
         else:
             self._table, self._tenure = table, tenure
             self._backoff.succeeded()
+            self._recovery_s = RECOVERY_S
             _logger.info("requests_taken_over", claim=claim, positions=tenure.positions)
 
     def lost(self) -> None:
         """The topics may be another's from now on."""
         if self._tenure is not None:
             _logger.info("requests_let_go", claim=self._tenure.claim)
-        self._table = self._tenure = None
+        self._table = self._tenure = self._given_at = None
+
+    def given(self) -> None:
+        """The topics are this process's, once Faust has recovered."""
+        self._given_at = time.monotonic()
 
     def misled(self, error: Exception) -> None:
         """The application has to be started anew."""

@@ -31,6 +31,9 @@ class Folder(Protocol):
     def lost(self) -> None:
         """The topics may be another's from now on."""
 
+    def given(self) -> None:
+        """The topics are this process's, and Faust begins to recover the table."""
+
     def misled(self, error: Exception) -> None:
         """The application was given what it cannot work with, and has to be started anew."""
 
@@ -155,6 +158,8 @@ class Table(faust.Table[bytes, bytes]):
         self.fence = Fence()
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
         given, needed = {tp.topic for tp in assigned}, {*self._topics, self.changelog_topic_name}
+        if given:
+            self._folder.given()
         if given and given != needed:
             # Whoever shared out did not know all the topics yet. Faust would go on with those that it got.
             self._folder.misled(TransientError(f"the group gave {sorted(given)}, and {sorted(needed)} belong together"))
