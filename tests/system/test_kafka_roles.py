@@ -40,7 +40,11 @@ def whole(parts: tuple[System, list[Process]]) -> System:
 def workers(parts: tuple[System, list[Process]], whole: System) -> list[Process]:
     """Its workers, each with partitions."""
     _, workers = parts
-    eventually(lambda: all(whole.owned_by(worker) for worker in workers), within_s=PATIENCE_S, says=whole.said)
+    eventually(
+        lambda: all(whole.owned_by(worker) for worker in workers) and whole.is_ready(),
+        within_s=PATIENCE_S,
+        says=whole.said,
+    )
     return workers
 
 
@@ -111,6 +115,7 @@ def test_a_zombie_notices_and_harms_nobody(whole: System, workers: list[Process]
     slow = whole.submit("kill", {"service": "Undead"}, rate=5, reason="under way all the time")
     zombie.signal(signal.SIGSTOP)
     eventually(lambda: set(whole.owned_by(other)) == {0, 1, 2, 3}, within_s=PATIENCE_S, says=whole.said)
+    eventually(whole.is_ready, within_s=PATIENCE_S, says=whole.said)  # the new owner is heard, too
     whole.send("Undead/late")
     time.sleep(SESSION_S)  # it must have been away for longer than its session lasts
     zombie.signal(signal.SIGCONT)
