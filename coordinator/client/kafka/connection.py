@@ -105,12 +105,7 @@ class Connection:
         async with self._starting:
             if self._producer is None:
                 producer = AIOKafkaProducer(**self.settings.producer(), enable_idempotence=True)
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
+                self._producer = await cluster.started(producer)
             return self._producer
 
     async def _drop_producer(self) -> None:

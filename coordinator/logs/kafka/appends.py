@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from coordinator.logs.kafka import cluster
 from coordinator.logs.kafka.errors import as_log_error, errors_of
 from coordinator.logs.kafka.loop import Loop
 from coordinator.logs.kafka.settings import KafkaSettings
@@ -167,12 +168,7 @@ class Appends:
                     max_batch_size=BATCH_BYTES_MAX,
                     max_request_size=BATCH_BYTES_MAX,
                 )
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
+                self._producer = await cluster.started(producer)
             return self._producer
 
     def replace(self, refused: AIOKafkaProducer) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import uuid
 from collections.abc import Iterable
 from io import BytesIO
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
@@ -57,6 +57,26 @@ def identity(cluster: Cluster) -> str:
     """Names a log: another one for another cluster, and when a topic was made anew or has other partitions."""
     ids = "".join(f"{name}={topic.id}/{topic.partitions}\n" for name, topic in sorted(cluster.topics.items()))
     return f"kafka:{cluster.id}:{hashlib.sha256(ids.encode()).hexdigest()[:32]}"
+
+
+class Client(Protocol):
+    """Any of aiokafka's, which have no types."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+C = TypeVar("C", bound=Client)
+
+
+async def started(client: C) -> C:
+    """The client, connected; one that cannot be is taken down again. Raises KafkaError."""
+    try:
+        await client.start()
+    except BaseException:
+        await client.stop()
+        raise
+    return client
 
 
 async def connect(settings: KafkaSettings, client: AIOKafkaClient) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from coordinator.logs.kafka import cluster
 from coordinator.logs.kafka.errors import BEGIN_ANEW, errors_of
 from coordinator.logs.kafka.settings import KafkaSettings
 from coordinator.logs.port import Bounds, LogError, LogReplacedError, Record, Stream, TrimmedError
@@ -182,12 +183,7 @@ class Tail:
     async def _open(self) -> AIOKafkaConsumer:
         if self._closed:  # whoever waited for the lock meanwhile
             raise LogError(f"{self.name} is no longer read")
-        opened = consumer(self._settings)
-        try:
-            await opened.start()
-        except BaseException:
-            await opened.stop()
-            raise
+        opened = await cluster.started(consumer(self._settings))
         opened.assign([self.partition])
         opened.seek(self.partition, self._position)
         self._consumer = opened
